@@ -1,0 +1,147 @@
+"""Scoring a trained run: predict once, store, score what is stored, with intervals."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from ..data.dataset import Dataset, Splits
+from ..data.test_lock import ledger_path, read_ledger, record_opening, request_opening
+from ..errors import RefusedInputError, RunFailedError
+from ..paths import project_root
+from ..seeding import set_determinism, set_threads
+from ..tracking.manifest import RunManifest
+from ..training.checkpoint import load_weights
+from ..training.device import choose_device
+from ..training.hashing import weights_sha256
+from ..training.task import Row, Task
+from .intervals import bootstrap_intervals
+from .predictions import finite_scores, predict, read_rows
+from .stored import find_stored, store
+
+SplitName = Literal["validation", "test"]
+
+
+def evaluate_run(
+    task: Task[Any],
+    run_dir: Path,
+    manifest: RunManifest,
+    *,
+    split: SplitName,
+    which: Literal["best", "last"],
+    again: str | None = None,
+) -> dict[str, Any]:
+    """Score the `best` or `last` weights of a run on a split; JSON values.
+
+    The predictions, with the result beside them, are below `<run>/predictions/`. The test
+    split goes through the test lock. Raises RefusedInputError for another data set than the
+    run's or a test split that was opened before, and RunFailedError for damaged weights.
+    """
+    splits = task.datasets()
+    if splits.fingerprint != manifest.data["data_fingerprint"]:
+        raise RefusedInputError(
+            f"{run_dir} was trained on the data {manifest.data['data_fingerprint'][:12]}, now it "
+            f"is {splits.fingerprint[:12]}: restore that data, or train again"
+        )
+    tensors, step = load_weights(run_dir, which)
+    facts = {
+        "run": run_dir.resolve().name,
+        "task": task.name,
+        "split": split,
+        "checkpoint": which,
+        "step": step,
+        "weights_sha256": weights_sha256(tensors),
+        "data_fingerprint": splits.fingerprint,
+    }
+    dataset = _split_of(splits, split)
+    stored = _unlock(run_dir, facts, again) if split == "test" else None
+    rows = stored if stored is not None else _predict(task, tensors, dataset)
+    _check_complete(rows, dataset)
+    try:
+        finite_scores(task, rows)
+    except ValueError as error:
+        raise RunFailedError(f"{error} on the {split} split of {run_dir}") from error
+    intervals = bootstrap_intervals(task, rows)
+    result = {
+        **facts,
+        "examples": len(rows),
+        "replayed": stored is not None,
+        "scores": {name: asdict(interval) for name, interval in intervals.items()},
+    }
+    store(run_dir, rows, result)
+    return result
+
+
+def _split_of(splits: Splits, split: SplitName) -> Dataset:
+    return splits.test if split == "test" else splits.validation
+
+
+def _unlock(run_dir: Path, facts: dict[str, Any], again: str | None) -> list[Row] | None:
+    """Ask for the test split; the rows of these very weights where they were stored.
+
+    An opening is on the disk before the first prediction is made: whoever is killed in
+    between has looked.
+    """
+    path = ledger_path()
+    weights, fingerprint = facts["weights_sha256"], facts["data_fingerprint"]
+    answer = request_opening(path, fingerprint=fingerprint, weights_sha256=weights, again=again)
+    if answer == "replay":
+        stored = find_stored([run_dir, *_opened_runs(path, weights)], facts)
+        return None if stored is None else read_rows(stored)
+    opening = {
+        "data_fingerprint": fingerprint,
+        "task": facts["task"],
+        "run": _shown(run_dir),
+        "checkpoint": facts["checkpoint"],
+        "weights_sha256": weights,
+        "reason": again,
+    }
+    record_opening(path, opening)
+    return None
+
+
+def _opened_runs(path: Path, weights: str) -> list[Path]:
+    return [project_root() / o["run"] for o in read_ledger(path) if o["weights_sha256"] == weights]
+
+
+def _shown(run_dir: Path) -> str:
+    """The run directory, relative to the project's root where it is inside."""
+    full, root = run_dir.resolve(), project_root().resolve()
+    return str(full.relative_to(root) if full.is_relative_to(root) else full)
+
+
+def _predict(task: Task[Any], tensors: dict[str, Any], dataset: Dataset) -> list[Row]:
+    runtime = task.config.runtime
+    set_threads(runtime.threads)
+    set_determinism(runtime.determinism)
+    device = choose_device(runtime)
+    model = task.build_model()
+    model.load_state_dict(tensors)
+    size = task.config.evaluation.batch_size
+    return predict(task, model.to(device), dataset, batch_size=size, device=device)
+
+
+def _check_complete(rows: list[Row], dataset: Dataset) -> None:
+    """Raise RunFailedError unless each example of the split has exactly one row."""
+    examples = len({row.example_id for row in rows})
+    if not len(rows) == examples == len(dataset):
+        raise RunFailedError(
+            f"{len(rows)} predictions for {examples} of {len(dataset)} examples: the task's "
+            "predict() must give one row an example"
+        )
+
+
+def scores_table(result: dict[str, Any]) -> str:
+    """The scores of a result for a terminal."""
+    head = (
+        f"{result['run']}  {result['split']} split, {result['checkpoint']} weights of step "
+        f"{result['step']}, {result['examples']} examples"
+    )
+    if result["replayed"]:
+        head += " (stored predictions, nothing opened)"
+    lines = [head]
+    for name, score in result["scores"].items():
+        lines.append(
+            f"  {name:<20}{score['value']:.4f}   95 % interval "
+            f"{score['low']:.4f} to {score['high']:.4f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,25 @@
+"""What the repository says of itself."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def readme_commands() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [block.strip() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
+
+
+def test_the_readme_starts_with_two_commands_of_one_line_each() -> None:
+    demo, tests = readme_commands()[:2]
+    assert demo.endswith("nox -s demo")
+    assert tests.endswith("nox -s tests")
+    assert "\n" not in demo + tests
+    assert demo.removesuffix("demo") == tests.removesuffix("tests")  # one environment
+
+
+def test_ci_runs_the_readmes_test_command_and_nothing_cleverer() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if line and not line.startswith("#")]
+    assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', readme_commands()[1]]
