@@ -14,6 +14,7 @@ from ..errors import RefusedInputError
 from ..paths import project_root
 
 Opening = dict[str, Any]
+_FACTS = ("time", "data_fingerprint", "run", "weights_sha256")
 
 
 def ledger_path() -> Path:
@@ -26,10 +27,11 @@ def read_ledger(path: Path) -> list[Opening]:
     if not path.exists():
         return []
     openings = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             opening = json.loads(line)
-            openings.append({**opening, "data_fingerprint": opening["data_fingerprint"]})
+            openings.append({**opening, **{fact: opening[fact] for fact in _FACTS}})
         except (ValueError, KeyError, TypeError) as error:
             raise RefusedInputError(
                 f"{path}, line {number} is no opening: {line[:60]!r}; restore it from git"

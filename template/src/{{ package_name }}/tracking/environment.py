@@ -1,5 +1,6 @@
 """What a run was made with: code, libraries, hardware."""
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -30,9 +31,10 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache  # reading every package's metadata takes longer than a short run
 def _packages() -> dict[str, str]:
-    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-    return dict(sorted((name, version) for name, version in found.items() if name))
+    found = (distribution.metadata for distribution in importlib.metadata.distributions())
+    return dict(sorted((each["Name"], each["Version"]) for each in found if each["Name"]))
 
 
 def _driver() -> str | None:
