@@ -24,11 +24,8 @@ def overlay(project: Path) -> Path:
     own = Path(run(asked, project).strip())
     (own / "_shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    run(
-        [*pip, "--python", str(python), "install", "--no-deps", "--no-build-isolation"]
-        + ["--editable", str(project)],
-        project,
-    )
+    install = ["install", "--no-deps", "--no-build-isolation", "--editable", str(project)]
+    run([*pip, "--python", str(python), *install], project)
     return folder / "bin"
 
 

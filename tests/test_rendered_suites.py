@@ -1,0 +1,87 @@
+"""Rendered projects, installed and at work: their own tests, types and commands."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .environments import overlay, run
+from .rendering import DEFAULT_PACKAGE, render
+
+
+def environment() -> dict[str, str]:
+    """Ours without what pytest and coverage leave in it, and one thread for torch."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST", "COV", "PYTHON"))
+    }
+    return {**ours, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def maximal(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the default answers, which are all that there is."""
+    project = render(template, tmp_path_factory.mktemp("maximal") / "project")
+    overlay(project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def minimal(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project without anything that can be left out, and with the shortest name."""
+    answers = {"trackers": [], "ci": "none", "package_name": "x"}
+    project = render(template, tmp_path_factory.mktemp("minimal") / "project", answers)
+    overlay(project)
+    return project
+
+
+def python(project: Path, *args: str) -> str:
+    """Run a module of the project's environment and return what it printed."""
+    return run([str(project / ".venv/bin/python"), "-m", *args], project, env=environment())
+
+
+def test_its_own_tests_pass_and_cover_enough(maximal: Path) -> None:
+    said = python(maximal, "pytest", "-p", "no:cacheprovider", "--cov")
+    assert "Required test coverage of 90.0% reached" in said
+
+
+def test_its_types_are_right(maximal: Path) -> None:
+    python(maximal, "mypy")
+
+
+def test_it_has_the_sessions_that_its_ci_runs(maximal: Path) -> None:
+    listed = python(maximal, "nox", "--list")
+    assert set(re.findall(r"^[*-] (\w+)", listed, re.MULTILINE)) == {
+        "lint",
+        "types",
+        "tests",
+        "crash",
+        "mutants",
+    }
+    run_by_default = re.findall(r"^\* (\w+)", listed, re.MULTILINE)
+    jobs = yaml.safe_load((maximal / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    assert jobs["jobs"]["check"]["strategy"]["matrix"]["session"] == run_by_default
+
+
+def test_the_minimal_one_trains_evaluates_and_reports(minimal: Path) -> None:
+    x = str(minimal / ".venv/bin/x")
+    for command in (
+        ["train", "--preset", "smoke"],
+        ["evaluate", "0001"],
+        ["report", "0001"],
+        ["runs"],
+    ):
+        run([x, *command], minimal, env=environment())
+    assert (minimal / "runs/0001/report/report.html").is_file()
+    assert not list(minimal.glob("runs/0001/**/*tfevents*"))
+
+
+def test_the_minimal_one_tests_its_tracking_without_the_tracker(minimal: Path) -> None:
+    python(minimal, "pytest", "-p", "no:cacheprovider", "tests/tracking")
+
+
+def test_a_project_runs_as_a_module_too(maximal: Path) -> None:
+    assert "train" in python(maximal, DEFAULT_PACKAGE, "--help")
