@@ -59,8 +59,7 @@ def train_command(argv: Sequence[str]) -> int:
         print(parser.format_help())
         print(config_help(choose(flags, [], ()).sourced.config))
         return 0
-    if not flags.print_config or flags.resume:
-        flags.run_dir = resolve(flags.run_dir, flags.resume)
+    flags.run_dir = resolve(flags.run_dir, flags.resume)
     chosen = choose(flags, config_flags, parser.flag_names())
     if flags.print_config:
         print(chosen.sourced.listing())

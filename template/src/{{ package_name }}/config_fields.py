@@ -6,6 +6,7 @@ A field is named by its dotted path, `training.steps`.
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -33,8 +34,9 @@ def require(condition: bool, message: str) -> None:
 def check_at_least(
     config: object, section: str, name: str, *, inclusive: float | None = None, exclusive: float = 0
 ) -> None:
-    """Refuse a field below `inclusive`, or not above `exclusive` where no `inclusive` is given."""
+    """Refuse inf, nan, and a field below `inclusive` or, without one, not above `exclusive`."""
     value = getattr(config, name)
+    require(math.isfinite(value), f"{section}.{name} must be finite, got {value}")
     if inclusive is not None:
         require(value >= inclusive, f"{section}.{name} must be at least {inclusive}, got {value}")
     else:

@@ -129,7 +129,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="records of a lost future stay",
-        file="training/session.py",
+        file="training/run_files.py",
         old='    return bool(record["step"] <= state.step)\n',
         new="    return True\n",
         test="training/test_resume.py::test_records_of_a_lost_future_are_dropped",
