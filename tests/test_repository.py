@@ -23,3 +23,10 @@ def test_ci_runs_the_readmes_test_command_and_nothing_cleverer() -> None:
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     commands = [line for line in lines if line and not line.startswith("#")]
     assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', readme_commands()[1]]
+
+
+def test_every_picture_and_file_that_the_readme_links_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = [t for t in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in t]
+    assert "docs/report.png" in targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
