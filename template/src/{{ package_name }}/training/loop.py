@@ -24,7 +24,7 @@ from ..tracking.manifest import RunManifest
 from ..tracking.sinks import Record, Sink
 from . import checkpoint, failpoints
 from .checkpoint import Snapshot
-from .guards import SignalGuard
+from .guards import SignalGuard, StopRequested
 from .parallel import Ranks
 from .progress import Progress
 from .state import Best, TrainingState
@@ -54,25 +54,28 @@ class Job:
     """Config, fingerprint and world size, saved with each checkpoint."""
     progress: Progress
     saved_step: int | None = None
+    stop_at: int | None = None
+    """Leave after this step, however many the config asks for."""
     started: float = field(default_factory=time.perf_counter)
 
 
 def fit(job: Job) -> str:
     """Train to the last step or until patience ends; return which: `steps` | `early_stopping`.
 
-    Raises StopRequested on a signal, with the state saved, and RunFailedError where the run
-    cannot go on.
+    Raises StopRequested on a signal and at `stop_at`, with the state saved, and RunFailedError
+    where the run cannot go on.
     """
     training, state = job.config.training, job.state
     try:
         model = compiled(state.model, job.config)
         reason = _do_what_is_due(job)
+        last = training.steps if job.stop_at is None else min(job.stop_at, training.steps)
         batches = training_batches(
             job.splits.train,
             batch_size=training.batch_size,
             seed=job.config.seed,
             first_step=state.step + 1,
-            last_step=training.steps if reason is None else state.step,
+            last_step=last if reason is None else state.step,
             workers=job.config.runtime.loader_workers,
         )
         with contextlib.closing(batches):
@@ -81,10 +84,13 @@ def fit(job: Job) -> str:
                 reason = _do_what_is_due(job)
                 if reason is not None:
                     break
+        if reason is None:
+            save(job)
+            raise StopRequested(f"asked to stop at step {last}")
     finally:
         if job.signals.received is not None:
             save(job)
-    return reason or "steps"
+    return reason
 
 
 def _take_step(job: Job, model: nn.Module, candidates: Batch) -> None:

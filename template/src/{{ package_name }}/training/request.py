@@ -23,6 +23,8 @@ class TrainRequest:
     resume: bool = False
     extend_to: int | None = None
     init_from: Path | None = None
+    stop_at: int | None = None
+    """Save and stop after this step, as on a signal; the schedule stays that of the whole run."""
     argv: tuple[str, ...] = ()
 
 

@@ -48,7 +48,7 @@ def train(request: TrainRequest, make_evaluator: MakeEvaluator) -> int:
         if manifest.data["status"] == "finished" and not _has_more_to_do(config, manifest):
             print(f"{request.run_dir} is finished: nothing to do", file=sys.stderr)
             return 0
-    prepared = _prepare(request, config, going_on)
+    prepared = prepare(request, config, going_on)
     with SignalGuard() as signals, RunLock(request.run_dir), _full_disk_explained(request.run_dir):
         if holds_run(request) != going_on:
             raise RefusedInputError(f"{request.run_dir} was changed by another process: try again")
@@ -59,7 +59,7 @@ def _has_more_to_do(config: RunConfig, manifest: RunManifest) -> bool:
     return bool(config.training.steps != manifest.data["steps"])
 
 
-def _prepare(request: TrainRequest, config: RunConfig, going_on: bool) -> Prepared:
+def prepare(request: TrainRequest, config: RunConfig, going_on: bool) -> Prepared:
     """Check and build everything that needs no run directory. Raises RefusedInputError."""
     ranks = parallel.current()
     check_trackers(config.tracking)
@@ -122,6 +122,7 @@ def _train(prepared: Prepared, make_evaluator: MakeEvaluator, signals: SignalGua
             identity=prepared.identity,
             progress=progress,
             saved_step=None if start.snapshot is None else state.step,
+            stop_at=prepared.request.stop_at,
         )
         return _run(job)
 
