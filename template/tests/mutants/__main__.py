@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .breakages import BREAKAGES, Breakage
+from .breakage import Breakage
+from .breakages import BREAKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2

@@ -1,18 +1,7 @@
 """The breakages: one small change each, and the test whose assertion must notice it."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Breakage:
-    """Replace `old`, which stands once in `file`, by `new`; then `test` must fail."""
-
-    what: str
-    file: str
-    old: str
-    new: str
-    test: str
-
+from .breakage import Breakage
+from .breakages_of_proofs import OF_PROOFS
 
 RESUME = "training/test_resume.py::test_two_crashes_within_an_epoch_change_nothing"
 STEP = "training/test_step.py"
@@ -22,6 +11,7 @@ SESSION = "training/test_session.py"
 EVALUATE = "evaluation/test_evaluate.py"
 
 BREAKAGES = (
+    *OF_PROOFS,
     Breakage(
         what="gradients of the last step are not cleared",
         file="training/step.py",
