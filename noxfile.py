@@ -17,7 +17,7 @@ def _python(session: nox.Session, *args: str) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Render with default answers into demo/, train, evaluate, and say where the report is."""
-    _python(session, "-m", "tests.demo", *session.posargs)
+    _python(session, "-m", "tests.demo")
 
 
 @nox.session
@@ -31,3 +31,21 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests of the template, two at a time."""
     _python(session, "-m", "pytest", "-n", "2", "--dist", "worksteal", *session.posargs)
+
+
+@nox.session
+def profile(session: nox.Session) -> None:
+    """Hold what is rendered by default against its budgets."""
+    _python(session, "-m", "tests.demo", "profile", *session.posargs)
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Train the smoke preset of what is rendered by default twice, and compare bit for bit."""
+    _python(session, "-m", "tests.demo", "reproduce", *session.posargs)
+
+
+@nox.session
+def gpu_bench(session: nox.Session) -> None:
+    """Latency and memory of what is rendered by default; `-- --require-gpu` where one must be."""
+    _python(session, "-m", "tests.demo", "gpu_bench", *session.posargs)

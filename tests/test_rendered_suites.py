@@ -59,11 +59,17 @@ def test_it_has_the_sessions_that_its_ci_runs(maximal: Path) -> None:
         "types",
         "tests",
         "crash",
+        "gpu_bench",
         "mutants",
+        "profile",
+        "reproduce",
     }
     run_by_default = re.findall(r"^\* (\w+)", listed, re.MULTILINE)
     jobs = yaml.safe_load((maximal / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
-    assert jobs["jobs"]["check"]["strategy"]["matrix"]["session"] == run_by_default
+    in_ci = jobs["jobs"]["check"]["strategy"]["matrix"]["session"]
+    assert in_ci == [*run_by_default, "profile", "reproduce"]
+    assert jobs["jobs"]["gpu"]["steps"][3]["run"] == "nox --session gpu_bench -- --require-gpu"
+    assert jobs["jobs"]["gpu"]["if"] == "vars.GPU_RUNNER != ''"
 
 
 def test_the_minimal_one_trains_evaluates_and_reports(minimal: Path) -> None:

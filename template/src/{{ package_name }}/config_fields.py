@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import tomli_w
-
 from .errors import RefusedInputError
 
 ConfigT = TypeVar("ConfigT")
@@ -119,6 +117,8 @@ def suggestion(name: str, known: typing.Iterable[str]) -> str:
 
 def to_toml(config: Any) -> str:
     """The whole config as TOML; a field that is None is left out, as TOML has no null."""
+    import tomli_w  # not needed to read: a machine that only measures may lack it
+
     return tomli_w.dumps(_without_none(dataclasses.asdict(config)))
 
 

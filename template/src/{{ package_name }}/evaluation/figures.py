@@ -1,10 +1,10 @@
 """Figures that need no display and share no state."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ACCENT = "#0072B2"
 """Blue and, below, vermilion of Okabe and Ito's palette, which colour-blind people tell apart."""
@@ -12,8 +12,11 @@ SECOND = "#D55E00"
 THIRD = "#009E73"
 
 
-def new_figure(width_inches: float, height_inches: float) -> tuple[Figure, Any]:
+def new_figure(width_inches: float, height_inches: float) -> tuple["Figure", Any]:
     """A figure of one plot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # not before one is drawn
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width_inches, height_inches), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -21,7 +24,7 @@ def new_figure(width_inches: float, height_inches: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Write a PNG; its folder is made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

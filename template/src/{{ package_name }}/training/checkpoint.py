@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from ..errors import RunFailedError
@@ -80,6 +79,8 @@ def save(parent: Path, snapshot: Snapshot) -> Path:
 
 
 def _write_files(folder: Path, snapshot: Snapshot) -> None:
+    import safetensors.torch  # asked for here: a machine that only measures may lack it
+
     contents = {
         f"{group}.safetensors": safetensors.torch.save(_storable(tensors))
         for group, tensors in snapshot.groups.items()
@@ -113,6 +114,8 @@ def _sync(folder: Path) -> None:
 
 def load(folder: Path) -> Snapshot:
     """Read a saved folder. Raises DamagedError unless every byte is as it was written."""
+    import safetensors.torch
+
     contents: dict[str, bytes] = {}
     try:
         sums = json.loads((folder / _MANIFEST).read_bytes())["sha256"]

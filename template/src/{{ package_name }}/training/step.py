@@ -57,11 +57,13 @@ def train_step(
     config: RunConfig,
     ranks: Ranks,
     poll: Callable[[], None],
+    phase: Callable[[str], None] = lambda name: None,
 ) -> dict[str, float]:
     """Take one step on `candidates` and return what to record of it.
 
     `model` is what computes the loss: `state.model`, or its compiled form. Until the
     optimizer moves nothing of `state` has changed, so `poll` may leave between micro-batches.
+    `phase` is told when `forward`, `backward` and `optimizer` begin, for a profiler's clock.
     Raises RunFailedError where the guard refuses the numbers.
     """
     training = config.training
@@ -76,11 +78,14 @@ def train_step(
         poll()
         keys = StepKeys(seed=config.seed, step=step, micro=micro, rank=ranks.rank)
         seed_globals(keys.dropout_seed())
+        phase("forward")
         with autocast(next(iter(rows.values())).device, training):
             output = task.loss(model, rows, rows_carry, keys)
         terms = normalised(output.terms, counts, task.per_micro_batch, len(parts))
+        phase("backward")
         _backward(terms, state)
         gathered.add(terms, output, len(parts))
+    phase("optimizer")
     failpoints.hit("step")
     losses = {f"loss/{name}": float(value) for name, value in gathered.terms.items()}
     metrics = {name: float(value) for name, value in gathered.metrics.items()}

@@ -1,0 +1,154 @@
+"""budgets.toml: what a preset's model may cost, one table a preset.
+
+Exact quantities always count. Latency and memory are limits for the GPU that they name, in
+tables of their own: `[default.latency_p50_ms]`, `"NVIDIA H200" = 1.5`.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import RefusedInputError
+from ..tracking.manifest import replace_text
+from .exact import ExactQuantities
+
+ON_A_GPU = {"latency_p50_ms": 0.0, "peak_vram_mib": 0.03}
+"""{measured quantity: the share of its limit that it may be over}, for an allocator's whims."""
+
+Budgets = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One quantity against its budget."""
+
+    name: str
+    measured: float | None
+    budget: float | None
+    state: Literal["ok", "over", "under", "skipped"]
+    text: str
+
+
+def read_budgets(path: Path) -> Budgets:
+    """The tables of budgets.toml; none where there is no file.
+
+    Raises RefusedInputError for a name that is no quantity and a value that is no limit.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RefusedInputError(f"{path} cannot be read: {error}") from error
+    for preset, table in tables.items():
+        if not isinstance(table, dict):
+            raise RefusedInputError(f"{path}: {preset} = {table!r} is no table: write [PRESET]")
+        for name, value in table.items():
+            _check_entry(path, preset, name, value)
+    return tables
+
+
+def _check_entry(path: Path, preset: str, name: str, value: Any) -> None:
+    where = f"{path}: {name} of [{preset}]"
+    if name in ON_A_GPU:
+        if not isinstance(value, dict) or not all(map(_is_limit, value.values())):
+            raise RefusedInputError(
+                f'{where} is {value!r}: write [{preset}.{name}] and below it "GPU NAME" = LIMIT'
+            )
+    elif name not in _exact_names():
+        known = ", ".join([*_exact_names(), *ON_A_GPU])
+        raise RefusedInputError(f"{where} is no quantity that is counted (known: {known})")
+    elif not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise RefusedInputError(f"{where} is {value!r}: give a whole number, 0 or more")
+
+
+def _is_limit(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _exact_names() -> list[str]:
+    types = ExactQuantities.__annotations__
+    return sorted(name for name, kind in types.items() if kind is int)
+
+
+def check_exact(
+    preset: str, budgets: Mapping[str, Any], quantities: ExactQuantities
+) -> list[Verdict]:
+    """A verdict on each exact quantity; one that says so for a preset without a budget."""
+    if preset not in budgets:
+        text = f"skipped: no budget for {preset}"
+        return [Verdict(name=preset, measured=None, budget=None, state="skipped", text=text)]
+    table = budgets[preset]
+    return [_exact(name, value, table.get(name)) for name, value in quantities.budgeted().items()]
+
+
+def _exact(name: str, value: int, budget: int | None) -> Verdict:
+    state: Literal["ok", "over", "under", "skipped"] = "ok"
+    text = f"{name} {value} is its budget"
+    if budget is None:
+        state, text = "skipped", f"{name} {value}: skipped: no budget"
+    elif value > budget:
+        state, text = "over", f"{name} {value} is over the budget {budget} by {value - budget}"
+    elif value < budget:
+        state = "under"
+        text = f"{name} {value} is below its budget {budget}: `profile --accept` tightens it"
+    return Verdict(name=name, measured=value, budget=budget, state=state, text=text)
+
+
+def check_measured(
+    preset: str, budgets: Mapping[str, Any], gpu: str | None, measured: Mapping[str, float]
+) -> list[Verdict]:
+    """A verdict on each limit of a GPU; those of other GPUs than `gpu` are skipped."""
+    verdicts = []
+    for name, tolerance in ON_A_GPU.items():
+        for known, limit in budgets.get(preset, {}).get(name, {}).items():
+            if known == gpu and name in measured:
+                verdicts.append(_measured(name, measured[name], limit, tolerance, known))
+            else:
+                text = f"{name}: skipped: no {known}"
+                verdicts.append(
+                    Verdict(name=name, measured=None, budget=limit, state="skipped", text=text)
+                )
+    return verdicts
+
+
+def _measured(name: str, value: float, limit: float, tolerance: float, gpu: str) -> Verdict:
+    allowance = f" (+ {tolerance:.0%})" if tolerance else ""
+    where = f"the budget {limit:g}{allowance} on {gpu}"
+    if value > limit * (1 + tolerance):
+        text = f"{name} {value:.4g} is over {where} by {value - limit:.4g}"
+        return Verdict(name=name, measured=value, budget=limit, state="over", text=text)
+    text = f"{name} {value:.4g} is within {where}"
+    return Verdict(name=name, measured=value, budget=limit, state="ok", text=text)
+
+
+def accept(path: Path, preset: str, quantities: ExactQuantities) -> None:
+    """Write the exact quantities into the preset's table, and leave all else as it stands."""
+    read_budgets(path)  # a file that cannot be read is not written over
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    header = f"[{preset}]" if re.fullmatch(r"[\w-]+", preset) else f'["{preset}"]'
+    if header not in (line.strip() for line in lines):
+        lines += [""] * bool(lines and lines[-1].strip()) + [header]
+    start = next(at for at, line in enumerate(lines) if line.strip() == header) + 1
+    ends = (at for at in range(start, len(lines)) if lines[at].lstrip().startswith("["))
+    end = next(ends, len(lines))
+    table = lines[start:end]
+    for name, value in quantities.budgeted().items():
+        table = _with_entry(table, name, value)
+    replace_text(path, "\n".join([*lines[:start], *table, *lines[end:]]) + "\n")
+
+
+def _with_entry(table: list[str], name: str, value: int) -> list[str]:
+    """The table's lines with `name = value`, in its old place or in alphabetical order."""
+    entry = re.compile(r"\s*(\w+)\s*=\s*[^#]*?(\s*#.*)?")
+    before = 0
+    for at, line in enumerate(table):
+        found = entry.fullmatch(line)
+        if found and found[1] == name:
+            return [*table[:at], f"{name} = {value}{found[2] or ''}", *table[at + 1 :]]
+        if found and found[1] < name:
+            before = at + 1
+    return [*table[:before], f"{name} = {value}", *table[before:]]
