@@ -4,6 +4,9 @@ from .breakage import Breakage
 
 REPRODUCE = "verification/test_reproduce.py"
 REPLAY = "verification/test_replay.py"
+EXACT = "profiling/test_exact.py"
+BUDGET = "profiling/test_budget.py"
+FIT = "profiling/test_fit_vram.py"
 
 OF_PROOFS = (
     Breakage(
@@ -82,5 +85,89 @@ OF_PROOFS = (
         old='groups = {"batch": batch} if carry is None else {"batch": batch, "carry": carry}',
         new='groups = {"batch": batch}',
         test=f"{REPLAY}::test_the_saved_batch_is_that_of_the_step_also_after_a_kill[True]",
+    ),
+    Breakage(
+        what="activations of parameters count too",
+        file="profiling/activations.py",
+        old="self.outside.joined(self.in_blocks).bytes_without(self.own)",
+        new="self.outside.joined(self.in_blocks).bytes_without(Kept())",
+        test=f"{EXACT}::test_saved_activations_equal_a_plain_hooks_count",
+    ),
+    Breakage(
+        what="a storage counts once a tensor",
+        file="profiling/activations.py",
+        old="self.storages[storage._cdata] = storage",
+        new="self.storages[len(self.storages)] = storage",
+        test=f"{EXACT}::test_shared_weights_by_hand",
+    ),
+    Breakage(
+        what="recomputing keeps all blocks at once",
+        file="profiling/activations.py",
+        old="max((call.bytes_without(there) for call in self.in_blocks), default=0)",
+        new="sum(call.bytes_without(there) for call in self.in_blocks)",
+        test=f"{EXACT}::test_recomputing_keeps_inputs_of_blocks_and_one_block",
+    ),
+    Breakage(
+        what="fused attention costs nothing",
+        file="profiling/exact.py",
+        old="with sdpa_kernel(SDPBackend.MATH), FlopCounterMode",
+        new="with FlopCounterMode",
+        test=f"{EXACT}::test_attention_by_hand",
+    ),
+    Breakage(
+        what="the average is not in a checkpoint",
+        file="profiling/weights.py",
+        old="(2 if ema else 1)",
+        new="1",
+        test=f"{EXACT}::test_bytes_equal_those_on_the_disk[0.9]",
+    ),
+    Breakage(
+        what="one over the budget is within it",
+        file="profiling/budget.py",
+        old="elif value > budget:",
+        new="elif value > budget + 1:",
+        test=f"{BUDGET}::test_one_below_the_truth_is_over_and_named",
+    ),
+    Breakage(
+        what="a limit holds on every GPU",
+        file="profiling/budget.py",
+        old="if known == gpu and name in measured:",
+        new="if name in measured:",
+        test=f"{BUDGET}::test_limits_hold_on_the_gpu_that_they_name",
+    ),
+    Breakage(
+        what="the plan forgets the gradients",
+        file="profiling/fit_vram.py",
+        old='        "gradients": nbytes(trainable(model)),\n',
+        new='        "gradients": 0,\n',
+        test=f"{FIT}::test_what_does_not_grow",
+    ),
+    Breakage(
+        what="the device is not waited for",
+        file="profiling/timing.py",
+        old="        action()\n        clock.synchronise(device)\n        stop =",
+        new="        action()\n        stop =",
+        test="profiling/test_timing.py::test_the_device_is_waited_for_inside_the_time",
+    ),
+    Breakage(
+        what="a timing has no box",
+        file="profiling/timing.py",
+        old="        if stop - began >= limits.box_s:\n            break\n",
+        new="",
+        test="profiling/test_timing.py::test_the_box_ends_a_timing",
+    ),
+    Breakage(
+        what="p99 of a few samples is their largest",
+        file="profiling/timing.py",
+        old="if enough else None",
+        new="if samples_ms else None",
+        test="profiling/test_timing.py::test_p99_needs_a_hundred_samples",
+    ),
+    Breakage(
+        what="a missing GPU passes",
+        file="profiling/gpu_bench.py",
+        old="            code = 1\n    return code",
+        new="    return code",
+        test="profiling/test_gpu_bench.py::test_require_gpu_fails_without_one",
     ),
 )

@@ -159,6 +159,8 @@ def _choose(options: tuple[Option, ...], memory: int) -> tuple[Option | None, st
             f"one example alone needs {shown(least.need_bytes)}, and there are {shown(memory)}: a "
             "smaller model, a smaller input or more memory is needed"
         )
+    if plain.accumulation_steps == 1:
+        return plain, "the whole batch fits, and recomputing activations would only cost time"
     if not checkpointed or checkpointed[0].micro_batch == plain.micro_batch:
         return plain, "recomputing activations would not make a larger micro-batch fit"
     recomputing = checkpointed[0]
@@ -182,12 +184,12 @@ def shown(size: int) -> str:
 def plan_lines(plan: Plan) -> list[str]:
     """What `profile --fit-vram` prints."""
     lines = [f"what fits {shown(plan.memory_bytes)} (counted on {plan.counted_on})"]
-    lines += [f"  {name:<32}{shown(size):>12}" for name, size in plan.fixed_bytes.items()]
-    lines.append(f"  {'reserve':<32}{shown(CONTEXT_BYTES):>12} + {SLACK:.0%} of the rest")
+    lines += [f"  {name:<38}{shown(size):>12}" for name, size in plan.fixed_bytes.items()]
+    lines.append(f"  {'reserve':<38}{shown(CONTEXT_BYTES):>12} + {SLACK:.0%} of the rest")
     for option in plan.options:
         name = "recomputed" if option.activation_checkpointing else "kept"
         line = plan.activations[option.activation_checkpointing]
-        lines.append(f"  {f'an example, activations {name}':<32}{shown(line.per_example):>12}")
+        lines.append(f"  {f'an example, activations {name}':<38}{shown(line.per_example):>12}")
         fits = f"micro-batch {option.micro_batch} x {option.accumulation_steps} accumulation steps"
         said = fits if option.micro_batch else "not one example fits: it"
         lines.append(f"    {said} needs {shown(option.need_bytes)}")
