@@ -4,6 +4,7 @@ Exact quantities always count. Latency and memory are limits for the GPU that th
 tables of their own: `[default.latency_p50_ms]`, `"NVIDIA H200" = 1.5`.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..config_fields import suggestion
 from ..errors import RefusedInputError
 from ..tracking.manifest import replace_text
 from .exact import ExactQuantities
@@ -59,8 +61,9 @@ def _check_entry(path: Path, preset: str, name: str, value: Any) -> None:
                 f'{where} is {value!r}: write [{preset}.{name}] and below it "GPU NAME" = LIMIT'
             )
     elif name not in _exact_names():
-        known = ", ".join([*_exact_names(), *ON_A_GPU])
-        raise RefusedInputError(f"{where} is no quantity that is counted (known: {known})")
+        known = [*_exact_names(), *ON_A_GPU]
+        near = suggestion(name, known) or f" (known: {', '.join(known)})"
+        raise RefusedInputError(f"{where} is {value!r}, but there is no such quantity{near}")
     elif not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise RefusedInputError(f"{where} is {value!r}: give a whole number, 0 or more")
 
@@ -126,29 +129,61 @@ def _measured(name: str, value: float, limit: float, tolerance: float, gpu: str)
 
 
 def accept(path: Path, preset: str, quantities: ExactQuantities) -> None:
-    """Write the exact quantities into the preset's table, and leave all else as it stands."""
-    read_budgets(path)  # a file that cannot be read is not written over
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    header = f"[{preset}]" if re.fullmatch(r"[\w-]+", preset) else f'["{preset}"]'
-    if header not in (line.strip() for line in lines):
-        lines += [""] * bool(lines and lines[-1].strip()) + [header]
-    start = next(at for at, line in enumerate(lines) if line.strip() == header) + 1
+    """Write the exact quantities into the preset's table, and leave all else as it stands.
+
+    Raises RefusedInputError, and writes nothing, where the file cannot be read or says it in
+    another form than one table a preset and one quantity a line.
+    """
+    tables = read_budgets(path)
+    counted = quantities.budgeted()
+    text = _accepted(path.read_bytes().decode() if path.exists() else "", preset, counted)
+    if _tables(text) != {**tables, preset: {**tables.get(preset, {}), **counted}}:
+        raise RefusedInputError(
+            f"{path}: the budgets of {preset} are written in a form that is not edited: write "
+            f"them below a line [{preset}], one NAME = NUMBER a line"
+        )
+    replace_text(path, text)
+
+
+def _tables(text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _accepted(text: str, preset: str, counted: Mapping[str, int]) -> str:
+    """`text` with the numbers of `counted` in the preset's table; other bytes stay."""
+    end_of_line = "\r\n" if "\r\n" in text else "\n"
+    lines = text.replace("\r\n", "\n").split("\n")
+    starts = [at for at, line in enumerate(lines, start=1) if _is_header(line, preset)]
+    if not starts:
+        while lines and not lines[-1].strip():
+            lines.pop()
+        name = preset if re.fullmatch(r"[\w-]+", preset, re.ASCII) else json.dumps(preset)
+        lines += [*([""] if lines else []), f"[{name}]", ""]
+        starts = [len(lines) - 1]
+    start = starts[0]
     ends = (at for at in range(start, len(lines)) if lines[at].lstrip().startswith("["))
     end = next(ends, len(lines))
     table = lines[start:end]
-    for name, value in quantities.budgeted().items():
+    for name, value in counted.items():
         table = _with_entry(table, name, value)
-    replace_text(path, "\n".join([*lines[:start], *table, *lines[end:]]) + "\n")
+    return end_of_line.join([*lines[:start], *table, *lines[end:]])
+
+
+def _is_header(line: str, preset: str) -> bool:
+    return line.lstrip().startswith("[") and _tables(line) == {preset: {}}
 
 
 def _with_entry(table: list[str], name: str, value: int) -> list[str]:
     """The table's lines with `name = value`, in its old place or in alphabetical order."""
-    entry = re.compile(r"\s*(\w+)\s*=\s*[^#]*?(\s*#.*)?")
+    entry = re.compile(r"(\s*[\"']?(\w+)[\"']?\s*=\s*)[\w+-]+(\s*(?:#.*)?)")
     before = 0
     for at, line in enumerate(table):
         found = entry.fullmatch(line)
-        if found and found[1] == name:
-            return [*table[:at], f"{name} = {value}{found[2] or ''}", *table[at + 1 :]]
-        if found and found[1] < name:
+        if found and found[2] == name:
+            return [*table[:at], f"{found[1]}{value}{found[3]}", *table[at + 1 :]]
+        if found and found[2] < name:
             before = at + 1
     return [*table[:before], f"{name} = {value}", *table[before:]]

@@ -2,17 +2,18 @@
 
 The model is built and run on fake tensors, which have shapes and no memory (their storage is on
 the meta device), so that size does not matter. A multiply-add counts as two FLOPs; attention
-counts in full, also where a causal mask would let a kernel skip half of it.
+counts in full, also where a causal mask would let a kernel skip half of it. Batch norms that one
+example cannot feed use their running statistics.
 """
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-import torch._dynamo
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,6 +23,7 @@ from ..config import RunConfig
 from ..errors import RefusedInputError
 from ..training.task import Task
 from .activations import Activations, saved_activations
+from .graph import graph_breaks, hold_batch_norms, in_short
 from .inputs import example_arguments, tensors_in
 from .weights import checkpoint_bytes, optimizer_bytes, parameters_by_module, trainable
 
@@ -81,33 +83,33 @@ def exact_quantities(task: Task[Any]) -> ExactQuantities:
     )
 
 
-def without_memory(task: Task[Any], count: Callable[[Task[Any]], ResultT]) -> tuple[ResultT, str]:
+def without_memory(
+    task: Task[Any], count: Callable[[Task[Any]], ResultT], batches: str = "batch 1"
+) -> tuple[ResultT, str]:
     """`count(task)` on fake tensors, or on the CPU where the model needs real numbers.
 
-    Returns also where it was counted. Random numbers drawn meanwhile are given back.
+    Returns also where it was counted; `batches` says at which sizes. Random numbers drawn
+    meanwhile are given back.
     """
     # a device context of meta would not do: attention would take another path than on a device
     with torch.random.fork_rng(devices=[]):
         try:
-            with FakeTensorMode():
+            # what the task made earlier, such as a stored example input, becomes fake on its way
+            with FakeTensorMode(allow_non_fake_inputs=True):
                 return count(task), "meta"
         except RefusedInputError:
             raise
         except Exception as error:  # whatever a model does that needs the numbers themselves
-            why = _first_line(error)
+            why = in_short(error)
         try:
-            return count(task), f"cpu at batch 1: the model does not run on meta tensors ({why})"
+            return count(task), f"cpu at {batches}: the model does not run on meta tensors ({why})"
         except Exception as error:
             if isinstance(error, RefusedInputError):
                 raise
             raise RefusedInputError(
                 f"the model of the task {task.name} does not run on its example_input(): "
-                f"{_first_line(error)}"
+                f"{in_short(error)}"
             ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +123,26 @@ class _Passes:
 def _passes(task: Task[Any]) -> _Passes:
     model = task.build_model().train()
     arguments = example_arguments(task)
-    activations, output = saved_activations(model, lambda: model(*arguments))
-    del output
+    try:
+        activations = saved_activations(model, lambda: model(*arguments))[0]
+    except ValueError:
+        if not hold_batch_norms(model):
+            raise
+        activations = saved_activations(model, lambda: model(*arguments))[0]
+    return _with_flops(model, arguments, activations)
+
+
+@contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """No fused oneDNN kernels, of which the counter does not know the LSTM."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the flag for TF32 beside it, which CPUs lack
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+@_plain_kernels()
+def _with_flops(model: nn.Module, arguments: tuple[Any, ...], activations: Activations) -> _Passes:
     # the counter knows plain matrix products on every device, and not every fused kernel
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         output = model(*arguments)
@@ -136,33 +156,3 @@ def _passes(task: Task[Any]) -> _Passes:
         forward_flops=forward,
         training_flops=counter.get_total_flops(),
     )
-
-
-def graph_breaks(task: Task[Any]) -> int:
-    """How often torch.compile would have to leave the graph of a training forward pass.
-
-    Raises RefusedInputError for a model that it cannot follow at all.
-    """
-    try:
-        with torch.device("meta"):
-            return _graph_breaks(task)
-    except Exception:  # as above: the model may need real numbers
-        pass
-    try:
-        return _graph_breaks(task)
-    except Exception as error:
-        raise RefusedInputError(
-            f"torch.compile cannot follow the model of the task {task.name}: {_first_line(error)}"
-        ) from error
-
-
-def _graph_breaks(task: Task[Any]) -> int:
-    model = task.build_model().train()
-    arguments = example_arguments(task)
-    torch._dynamo.reset()
-    try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")  # dynamo looks at .grad of inner tensors
-            return int(torch._dynamo.explain(model)(*arguments).graph_break_count)
-    finally:
-        torch._dynamo.reset()

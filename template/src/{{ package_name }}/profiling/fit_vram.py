@@ -1,23 +1,29 @@
-"""Which micro-batch fits a given memory: arithmetic on what was counted at batch sizes 1 and 2.
+"""Which micro-batch fits a given memory: arithmetic on what was counted at batch sizes 2 and 3.
 
-    need(m) = weights + gradients + optimizer + average + activations(m) + reserve
+    need(m) = weights + gradients + optimizer + average + activations(m) + ends(m) + reserve
 
-Activations grow linearly with the micro-batch m. They are counted in fp32, which for autocast
-to bf16 or fp16 is an upper bound.
+Activations grow linearly with the micro-batch m; one example alone would not do to count them,
+as a batch norm refuses it. They are counted in the precision of the config, by autocast's rules
+for a CPU, with the copies of the weights that autocast makes. The ends are the batch and, in
+fp32, three times the model's output: what a cross-entropy keeps of it, and two gradients.
 """
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import RunConfig
+import torch
+from torch import nn
+
+from ..config import RunConfig, TrainingConfig
 from ..errors import RefusedInputError
+from ..training.device import autocast
 from ..training.task import Task
 from .activations import Activations, saved_activations
 from .exact import without_memory
-from .inputs import example_arguments, repeated
-from .weights import nbytes, optimizer_bytes, state_bytes, trainable
+from .inputs import example_arguments, repeated, tensors_in
+from .weights import held_bytes, nbytes, optimizer_bytes, state_bytes, trainable
 
 CONTEXT_BYTES = 512 * 2**20
 """What a GPU's driver and libraries take before the first tensor."""
@@ -25,6 +31,8 @@ SLACK = 0.10
 """The allocator's rounding and fragments, and kernels' workspaces, as a share of the rest."""
 SMALL_MICRO_BATCH = 8
 """Below it a GPU is mostly idle, and recomputing a forward pass costs less than that."""
+OUTPUT_COPIES = 3
+"""Tensors of the output's size that a loss and its backward pass hold at once."""
 _UNITS = {"GiB": 2**30, "MiB": 2**20, "GB": 10**9, "MB": 10**6}
 
 
@@ -49,10 +57,16 @@ class Line:
         """Bytes for `micro_batch` examples."""
         return self.constant + self.per_example * micro_batch
 
+    def __add__(self, other: "Line") -> "Line":
+        return Line(
+            constant=self.constant + other.constant,
+            per_example=self.per_example + other.per_example,
+        )
+
     @classmethod
-    def through(cls, one: int, two: int) -> "Line":
-        """The line through what 1 and 2 examples need."""
-        return cls(constant=2 * one - two, per_example=two - one)
+    def through(cls, two: int, three: int) -> "Line":
+        """The line through what 2 and 3 examples need."""
+        return cls(constant=3 * two - 2 * three, per_example=three - two)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +91,9 @@ class Plan:
     """{what: bytes that do not depend on the micro-batch}"""
     activations: dict[bool, Line]
     """{with activation checkpointing: bytes of activations}"""
+    ends: Line
+    """The batch, and what the loss makes of the output."""
+    precision: str
     options: tuple[Option, ...]
     chosen: Option | None
     why: str
@@ -86,17 +103,20 @@ class Plan:
 def fit(task: Task[Any], memory_bytes: int) -> Plan:
     """The plan for training the task with its batch size in `memory_bytes`."""
     config: RunConfig = task.config
-    (fixed, activations), counted_on = without_memory(task, _count)
+    counted, counted_on = without_memory(task, _count, "batches 2 and 3")
+    fixed, batch_size = sum(counted.fixed_bytes.values()), config.training.batch_size
     options = tuple(
-        _option(checkpointing, line, sum(fixed.values()), memory_bytes, config.training.batch_size)
-        for checkpointing, line in activations.items()
+        _option(checkpointing, line + counted.ends, fixed, memory_bytes, batch_size)
+        for checkpointing, line in counted.activations.items()
     )
     chosen, why = _choose(options, memory_bytes)
     return Plan(
         memory_bytes=memory_bytes,
-        batch_size=config.training.batch_size,
-        fixed_bytes=fixed,
-        activations=activations,
+        batch_size=batch_size,
+        fixed_bytes=counted.fixed_bytes,
+        activations=counted.activations,
+        ends=counted.ends,
+        precision=config.training.precision,
         options=options,
         chosen=chosen,
         why=why,
@@ -104,25 +124,47 @@ def fit(task: Task[Any], memory_bytes: int) -> Plan:
     )
 
 
-def _count(task: Task[Any]) -> tuple[dict[str, int], dict[bool, Line]]:
+@dataclass(frozen=True, kw_only=True)
+class _Counted:
+    fixed_bytes: dict[str, int]
+    activations: dict[bool, Line]
+    ends: Line
+
+
+def _count(task: Task[Any]) -> _Counted:
     config: RunConfig = task.config
     model = task.build_model().train()
     fixed = {
-        "weights": state_bytes(model),
+        "weights": held_bytes(model),
         "gradients": nbytes(trainable(model)),
         "optimizer": optimizer_bytes(model),
         "average": state_bytes(model) if config.training.ema_decay else 0,
     }
     arguments = example_arguments(task)
-    one, two = (_activations(model, repeated(arguments, rows)) for rows in (1, 2))
-    lines = {False: Line.through(one.all_bytes(), two.all_bytes())}
-    if one.in_blocks:
-        lines[True] = Line.through(one.checkpointed_bytes(), two.checkpointed_bytes())
-    return fixed, lines
+    (two, two_ends), (three, three_ends) = (
+        _pass(model, repeated(arguments, rows), config.training) for rows in (2, 3)
+    )
+    kept = Line.through(two.all_bytes(), three.all_bytes())
+    lines = {False: kept}
+    if two.in_blocks:
+        recomputed = Line.through(two.checkpointed_bytes(), three.checkpointed_bytes())
+        if config.training.precision != "fp32":
+            # autocast's copies of the weights stay until its forward pass is over
+            recomputed = replace(recomputed, constant=max(kept.constant, recomputed.constant))
+        lines[True] = recomputed
+    ends = Line.through(two_ends, three_ends)
+    return _Counted(fixed_bytes=fixed, activations=lines, ends=ends)
 
 
-def _activations(model: Any, arguments: tuple[Any, ...]) -> Activations:
-    return saved_activations(model, lambda: model(*arguments))[0]
+def _pass(
+    model: nn.Module, arguments: tuple[Any, ...], training: TrainingConfig
+) -> tuple[Activations, int]:
+    """What a forward pass keeps, and the bytes of its batch and of what a loss makes of it."""
+    with autocast(torch.device("cpu"), training):
+        activations, output = saved_activations(model, lambda: model(*arguments))
+    elements = sum(tensor.numel() for tensor in tensors_in(output) if tensor.requires_grad)
+    ends = nbytes(tensors_in(arguments)) + OUTPUT_COPIES * torch.float32.itemsize * elements
+    return activations, ends
 
 
 def need(fixed: int, activations: int) -> int:
@@ -183,13 +225,17 @@ def shown(size: int) -> str:
 
 def plan_lines(plan: Plan) -> list[str]:
     """What `profile --fit-vram` prints."""
-    lines = [f"what fits {shown(plan.memory_bytes)} (counted on {plan.counted_on})"]
+    counted = f"counted in {plan.precision} on {plan.counted_on}"
+    lines = [f"what fits {shown(plan.memory_bytes)} ({counted})"]
     lines += [f"  {name:<38}{shown(size):>12}" for name, size in plan.fixed_bytes.items()]
     lines.append(f"  {'reserve':<38}{shown(CONTEXT_BYTES):>12} + {SLACK:.0%} of the rest")
+    lines.append(f"  {'an example, itself and its loss':<38}{shown(plan.ends.per_example):>12}")
     for option in plan.options:
         name = "recomputed" if option.activation_checkpointing else "kept"
         line = plan.activations[option.activation_checkpointing]
-        lines.append(f"  {f'an example, activations {name}':<38}{shown(line.per_example):>12}")
+        always = f" + {shown(line.constant)} at any size" if line.constant else ""
+        label = f"an example, activations {name}"
+        lines.append(f"  {label:<38}{shown(line.per_example):>12}{always}")
         fits = f"micro-batch {option.micro_batch} x {option.accumulation_steps} accumulation steps"
         said = fits if option.micro_batch else "not one example fits: it"
         lines.append(f"    {said} needs {shown(option.need_bytes)}")

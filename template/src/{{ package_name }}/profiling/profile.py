@@ -59,6 +59,7 @@ def plan_values(plan: Plan) -> dict[str, Any]:
             "micro_batch_examples": option.micro_batch,
             "accumulation_steps": option.accumulation_steps,
             "activation_bytes_per_example": line.per_example,
+            "activation_bytes_at_any_batch": line.constant,
             "need_bytes": option.need_bytes,
         }
 
@@ -66,6 +67,8 @@ def plan_values(plan: Plan) -> dict[str, Any]:
         "memory_bytes": plan.memory_bytes,
         "batch_examples": plan.batch_size,
         **{f"{name}_bytes": size for name, size in plan.fixed_bytes.items()},
+        "precision": plan.precision,
+        "batch_and_loss_bytes_per_example": plan.ends.per_example,
         "reserve_bytes": CONTEXT_BYTES,
         "reserve_percent": 100 * SLACK,
         "options": [option_values(option) for option in plan.options],

@@ -33,6 +33,11 @@ def optimizer_bytes(model: nn.Module) -> int:
     return 2 * nbytes(parameters) + _STEP_COUNTER_BYTES * len(parameters)
 
 
+def held_bytes(model: nn.Module) -> int:
+    """Bytes of parameters and buffers in memory: a shared one once, also if it is not saved."""
+    return nbytes((*model.parameters(), *model.buffers()))
+
+
 def state_bytes(model: nn.Module) -> int:
     """Bytes of the model's saved state, buffers included; a shared tensor is saved twice."""
     return nbytes(model.state_dict().values())
