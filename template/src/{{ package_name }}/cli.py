@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "profile": (".commands.profile:main", "count and measure what a model costs"),
     "reproduce": (".commands.reproduce:main", "train a run again and compare bit for bit"),
     "replay": (".commands.replay:main", "take one step of a run once more and save it"),
+    "doctor": (".commands.doctor:main", "run the proofs that can run here; --model: on your model"),
 }
 """{command: ("<module>:<function>", help)}, as the project's own in project.py."""
 

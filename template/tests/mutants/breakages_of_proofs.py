@@ -4,6 +4,8 @@ from .breakage import Breakage
 
 REPRODUCE = "verification/test_reproduce.py"
 REPLAY = "verification/test_replay.py"
+DOCTOR = "verification/test_doctor.py"
+MODEL = "verification/test_model_checks.py"
 EXACT = "profiling/test_exact.py"
 BUDGET = "profiling/test_budget.py"
 FIT = "profiling/test_fit_vram.py"
@@ -169,5 +171,68 @@ OF_PROOFS = (
         old="            code = 1\n    return code",
         new="    return code",
         test="profiling/test_gpu_bench.py::test_require_gpu_fails_without_one",
+    ),
+    Breakage(
+        what="the doctor does not disturb the global generators",
+        file="verification/data_items.py",
+        old="        torch.manual_seed(seed)\n",
+        new="        torch.manual_seed(0)\n",
+        test=f"{DOCTOR}::test_an_unseeded_call_in_a_data_set[torch]",
+    ),
+    Breakage(
+        what="the doctor asks for one number of workers twice",
+        file="verification/data_items.py",
+        old="for workers in (0, 2):",
+        new="for workers in (0, 0):",
+        test=f"{DOCTOR}::test_an_augmentation_that_depends_on_the_worker",
+    ),
+    Breakage(
+        what="the doctor compares an example with itself only",
+        file="verification/data_items.py",
+        old="if other != name:",
+        new="if other != other:",
+        test=f"{DOCTOR}::test_a_split_that_leaks",
+    ),
+    Breakage(
+        what="the doctor looks at the best weights only",
+        file="verification/run_items.py",
+        old='for name in ("checkpoints", "best")]',
+        new='for name in ("best",)]',
+        test=f"{DOCTOR}::test_a_flipped_byte[checkpoints]",
+    ),
+    Breakage(
+        what="a failed item does not fail the doctor",
+        file="verification/doctor.py",
+        old='if outcome.state == "failed"',
+        new='if outcome.state == "skipped"',
+        test=f"{DOCTOR}::test_the_command",
+    ),
+    Breakage(
+        what="a parameter without a gradient is overlooked",
+        file="verification/model_checks.py",
+        old="missing = [name for name in wanted if name not in reached]",
+        new="missing = [name for name in wanted if name in ()]",
+        test=f"{MODEL}::test_a_parameter_without_a_gradient",
+    ),
+    Breakage(
+        what="rows are compared in the batch only",
+        file="verification/model_checks.py",
+        old="(alone,) = outputs(subject, model, rows_of(batch, [row]))",
+        new="alone = together[row]",
+        test=f"{MODEL}::test_a_layer_that_mixes_rows",
+    ),
+    Breakage(
+        what="causality is not tried by gradient",
+        file="verification/causality.py",
+        old="    return _by_gradient(model, first, length)\n",
+        new="    return None\n",
+        test=f"{MODEL}::test_a_leak_that_shows_in_gradients_only",
+    ),
+    Breakage(
+        what="the future is changed nowhere",
+        file="verification/causality.py",
+        old="later = torch.arange(length) > position",
+        new="later = torch.arange(length) > length",
+        test=f"{MODEL}::test_looking_ahead_shows_in_values",
     ),
 )
