@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reproduce": (".commands.reproduce:main", "train a run again and compare bit for bit"),
     "replay": (".commands.replay:main", "take one step of a run once more and save it"),
     "doctor": (".commands.doctor:main", "run the proofs that can run here; --model: on your model"),
+    "new": (".commands.new:main", "write a data set, a model, a task or tests to start from"),
 }
 """{command: ("<module>:<function>", help)}, as the project's own in project.py."""
 
