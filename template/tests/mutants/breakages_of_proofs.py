@@ -235,4 +235,18 @@ OF_PROOFS = (
         new="later = torch.arange(length) > length",
         test=f"{MODEL}::test_looking_ahead_shows_in_values",
     ),
+    Breakage(
+        what="what is there is overwritten",
+        file="scaffolding/writing.py",
+        old="        if path.exists():\n",
+        new="        if path.is_dir():\n",
+        test="scaffolding/test_new.py::test_nothing_is_overwritten_and_nothing_is_half_written",
+    ),
+    Breakage(
+        what="a new task becomes the default",
+        file="scaffolding/project_entry.py",
+        old='"".join([*lines[:last], *added, *lines[last:]])',
+        new='"".join([*lines[: node.lineno], *added, *lines[node.lineno :]])',
+        test="scaffolding/test_new.py::test_a_task_is_entered_behind_the_others",
+    ),
 )
