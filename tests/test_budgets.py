@@ -3,32 +3,39 @@
 import tomllib
 from pathlib import Path
 
+import jinja2
+
 TEMPLATE = Path(__file__).resolve().parent.parent / "template"
 
 SHIPPED = {
-    "default": {
-        "checkpoint_bytes": 917_760,
-        "forward_flops_per_example": 7_117_312,
-        "graph_breaks": 0,
-        "optimizer_bytes": 458_928,
-        "parameters": 57_354,
-        "saved_activation_bytes_per_example": 116_192,
-        "trainable_parameters": 57_354,
-        "training_flops_per_example": 21_315_072,
-    },
-    "smoke": {
-        "checkpoint_bytes": 66_216,
-        "forward_flops_per_example": 609_536,
-        "graph_breaks": 0,
-        "optimizer_bytes": 44_160,
-        "parameters": 5_514,
-        "saved_activation_bytes_per_example": 25_392,
-        "trainable_parameters": 5_514,
-        "training_flops_per_example": 1_810_176,
+    "classifier": {
+        "default": {
+            "checkpoint_bytes": 917_760,
+            "forward_flops_per_example": 7_117_312,
+            "graph_breaks": 0,
+            "optimizer_bytes": 458_928,
+            "parameters": 57_354,
+            "saved_activation_bytes_per_example": 116_192,
+            "trainable_parameters": 57_354,
+            "training_flops_per_example": 21_315_072,
+        },
+        "smoke": {
+            "checkpoint_bytes": 66_216,
+            "forward_flops_per_example": 609_536,
+            "graph_breaks": 0,
+            "optimizer_bytes": 44_160,
+            "parameters": 5_514,
+            "saved_activation_bytes_per_example": 25_392,
+            "trainable_parameters": 5_514,
+            "training_flops_per_example": 1_810_176,
+        },
     },
 }
 
 
 def test_no_shipped_budget_is_raised_by_accident() -> None:
-    text = (TEMPLATE / "budgets.toml").read_text(encoding="utf-8")
-    assert tomllib.loads(text) == SHIPPED
+    text = (TEMPLATE / "budgets.toml.jinja").read_text(encoding="utf-8")
+    rendered = {
+        example: tomllib.loads(jinja2.Template(text).render(example=example)) for example in SHIPPED
+    }
+    assert rendered == SHIPPED

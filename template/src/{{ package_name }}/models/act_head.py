@@ -2,7 +2,7 @@
 
 B batch, T tokens, W width. The head is a classifier of "my answer is right now"; it is trained
 on exactly that and never on the number of steps, so it cannot trade accuracy for time. It must
-see the whole state, so a causal model does not use it: it would see the future.
+see the whole state, so a causal model uses it in training only: it has seen the future.
 """
 
 import math
@@ -26,6 +26,8 @@ class HaltingConfig:
     """Share of examples that must take a random number of steps in training."""
     pool: Literal["mean_min", "first"] = "mean_min"
     """What the head reads: mean and minimum over the tokens, or the first prefix token (TRM)."""
+    threshold: float = 0.5
+    """Probability of being right above which an example stops in evaluation."""
     initial_bias: float = -3.0
     """Bias of the head: at first nothing is thought right."""
     diversity_weight: float = 0.0
@@ -36,7 +38,7 @@ class HaltingConfig:
     def __post_init__(self) -> None:
         if self.max_steps < 1:
             raise ValueError(f"model.halting.max_steps must be at least 1, got {self.max_steps}")
-        for name in ("exploration", "prior_hazard"):
+        for name in ("exploration", "prior_hazard", "threshold"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"model.halting.{name} must be in [0, 1], got {value}")
@@ -56,7 +58,8 @@ class HaltingHead(nn.Module):
     def __init__(self, width: int, config: HaltingConfig) -> None:
         super().__init__()
         self.pool = config.pool
-        self.linear = nn.Linear(width * (2 if config.pool == "mean_min" else 1), 1)
+        # TRM's head has a second output, "continue", which its final form never reads
+        self.linear = nn.Linear(width, 2) if config.pool == "first" else nn.Linear(2 * width, 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.constant_(self.linear.bias, config.initial_bias)
 
@@ -65,7 +68,7 @@ class HaltingHead(nn.Module):
         pooled = answer[:, 0]
         if self.pool == "mean_min":
             pooled = torch.cat([answer.mean(1), answer.amin(1)], -1)
-        logit: Tensor = self.linear(pooled).squeeze(-1)
+        logit: Tensor = self.linear(pooled)[:, 0]
         return logit.to(torch.promote_types(logit.dtype, torch.float32))
 
 

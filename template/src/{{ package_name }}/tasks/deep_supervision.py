@@ -1,0 +1,246 @@
+"""Training by deep supervision: one optimizer step a supervision step (TRM, figure 3).
+
+B batch, T tokens, P persistent tokens, W width, V vocabulary. An example stays in the batch,
+with its states in the carry, until its halting head is sure or its steps are used up; then the
+next candidate takes its place. A task of this kind gives examples with `tokens` and `labels`,
+int64 [T] each, labels -100 where nothing is asked; what a grid and a sequence share is here.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..config import RunConfig
+from ..data.dataset import Batch
+from ..data.labels import IGNORED
+from ..evaluation.halting import halting_scores
+from ..models.act_head import (
+    exploration_minimum,
+    halting_loss,
+    hazard_kl,
+    leaves_training,
+)
+from ..models.full_model import ReasonerConfig, RecursiveReasoner, SupervisionStep
+from ..models.stablemax import Normaliser, log_probabilities
+from ..seeding import torch_generator
+from ..training.task import Carry, LossOutput, Row, StepKeys, Task
+
+HALTING_WEIGHT = 0.5
+"""Weight of the halting loss beside the answer's (TRM, figure 3)."""
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+
+
+class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
+    """What every task of the reasoner shares; subclasses give data, model and their scores.
+
+    Their config has a field `model` of type ReasonerConfig.
+    """
+
+    per_micro_batch = frozenset({"diversity"})
+
+    @property
+    def reasoner(self) -> ReasonerConfig:
+        """The model's config."""
+        config: ReasonerConfig = self.config.model  # type: ignore[attr-defined]
+        return config
+
+    def begin(self, carry: Carry | None, candidates: Batch) -> tuple[Batch, Carry | None]:
+        """Keep the rows that have not halted, and take candidates for the others.
+
+        The carry holds a row's own data (`data.<name>`), its states `answer` and `latent`
+        [B, P + T, W], its `steps` so far, the `minimum` that exploration asks of it, whether it
+        has `halted`, and `updates`, the optimizer steps taken so far. With one supervision
+        step an example nothing lives on, and there is no carry.
+        """
+        if self.reasoner.halting.max_steps == 1:
+            return candidates, None
+        if carry is None:
+            carry = self._empty_carry(candidates)
+        fresh = carry["halted"]
+        batch = {
+            name: torch.where(_as(fresh, value), value, carry[f"data.{name}"])
+            for name, value in candidates.items()
+        }
+        generator = torch_generator(self.config.seed, "exploration", int(carry["updates"][0]))
+        minimum = exploration_minimum(len(fresh), self.reasoner.halting, generator)
+        begun = {
+            **carry,
+            "steps": torch.where(fresh, 0, carry["steps"]),
+            "minimum": torch.where(fresh, minimum.to(fresh.device), carry["minimum"]),
+        }
+        return batch, begun
+
+    def _empty_carry(self, candidates: Batch) -> Carry:
+        """As if every row had just halted; the states are set when the model is at hand."""
+        tokens = candidates["tokens"]
+        rows, config = len(tokens), self.reasoner
+        shape = (rows, config.persistent_tokens + tokens.shape[1], config.backbone.width)
+        states = torch.zeros(shape, device=tokens.device)
+        count = torch.zeros(rows, dtype=torch.int64, device=tokens.device)
+        return {
+            **{f"data.{name}": value for name, value in candidates.items()},
+            "answer": states,
+            "latent": states,
+            "steps": count,
+            "minimum": count,
+            "updates": count,
+            "halted": torch.ones_like(count, dtype=torch.bool),
+        }
+
+    def counts(self, batch: Batch, carry: Carry | None) -> dict[str, int]:
+        """Rows that ask for something, for both terms."""
+        asked = int((batch["labels"] != IGNORED).any(1).sum())
+        return {"answer": asked, "halting": asked}
+
+    def loss(
+        self, model: nn.Module, batch: Batch, carry: Carry | None, keys: StepKeys
+    ) -> LossOutput:
+        """Cross-entropy of the answer, a row's mean over its labels, and of the halting head."""
+        out = self._supervise(model, batch, carry)
+        labels, halting = batch["labels"], self.reasoner.halting
+        asked = (labels != IGNORED).any(1)
+        right = self.is_right(out.logits, labels)
+        terms = {
+            "answer": answer_loss(out.logits, labels, self.reasoner.normaliser).sum(),
+            "halting": HALTING_WEIGHT * halting_loss(out.halting[asked], right[asked]),
+        }
+        steps = torch.ones_like(labels[:, 0]) if carry is None else carry["steps"] + 1
+        if halting.diversity_weight:
+            terms["diversity"] = halting.diversity_weight * hazard_kl(out.halting, steps, halting)
+        metrics: dict[str, float | Tensor] = {
+            "accuracy": right.float().mean(),
+            "token_accuracy": _token_accuracy(out.logits, labels),
+        }
+        if carry is None:
+            return LossOutput(terms=terms, metrics=metrics)
+        halted = leaves_training(out.halting.detach(), steps, carry["minimum"], halting)
+        metrics |= {"halted": halted.float().mean(), "steps": steps.float().mean()}
+        return LossOutput(
+            terms=terms,
+            metrics=metrics,
+            carry={
+                **{f"data.{name}": value for name, value in batch.items()},
+                "answer": out.answer.detach().float(),
+                "latent": out.latent.detach().float(),
+                "steps": steps,
+                "minimum": carry["minimum"],
+                "updates": carry["updates"] + 1,
+                "halted": halted,
+            },
+        )
+
+    def _supervise(self, model: nn.Module, batch: Batch, carry: Carry | None) -> SupervisionStep:
+        documents = batch.get("documents")
+        if carry is None:
+            first: SupervisionStep = model(batch["tokens"], None, None, documents)
+            return first
+        like = carry["answer"]
+        start = initial_states(model)(like)
+        fresh = carry["steps"] == 0
+        answer, latent = (
+            torch.where(_as(fresh, like), begun, carry[name])
+            for name, begun in zip(("answer", "latent"), start, strict=True)
+        )
+        later: SupervisionStep = model(batch["tokens"], answer, latent, documents)
+        return later
+
+    def is_right(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """bool [B]: every label of the row is the likeliest token."""
+        agrees = (logits.detach().argmax(-1) == labels) | (labels == IGNORED)
+        return agrees.all(1)
+
+    def predict(self, model: nn.Module, batch: Batch) -> list[Row]:
+        """Each row at full depth, stopped where its head was sure for the first time.
+
+        A causal model is not stopped: its head has seen the whole sequence. The output holds
+        the answer at the labelled positions, the steps taken, the first step that was right,
+        and what the head said at each step.
+        """
+        reasoner = reasoner_of(model)
+        halting = self.reasoner.halting
+        labels = batch["labels"]
+        seen = [
+            (step.logits.argmax(-1), self.is_right(step.logits, labels), step.halting.sigmoid())
+            for step in reasoner.at_depth(
+                batch["tokens"], halting.max_steps, batch.get("documents")
+            )
+        ]
+        # [S, B, T], [S, B], [S, B]
+        answers, right, sure = (torch.stack(each) for each in zip(*seen, strict=True))
+        stops = sure > halting.threshold
+        if self.causal:
+            stops = torch.zeros_like(stops)
+        stops[-1] = True
+        taken = stops.int().argmax(0)  # [B], from 0
+        return [
+            self._row(batch, row, int(taken[row]), answers[:, row], right[:, row], sure[:, row])
+            for row in range(len(labels))
+        ]
+
+    def _row(
+        self, batch: Batch, row: int, taken: int, answers: Tensor, right: Tensor, sure: Tensor
+    ) -> Row:
+        asked = batch["labels"][row] != IGNORED
+        return Row(
+            example_id=int(batch["example_id"][row]),
+            target=batch["labels"][row][asked].tolist(),
+            output={
+                "answer": answers[taken][asked].tolist(),
+                "steps": taken + 1,
+                "first_correct": int(right.int().argmax()) + 1 if right.any() else None,
+                "right": bool(right[taken]),
+                "right_at_full_depth": bool(right[-1]),
+                "confidences": [round(p, 6) for p in sure.tolist()],
+            },
+            confidence=None if self.causal else float(sure[taken]),
+            slices=self.slices(batch, row),
+        )
+
+    def slices(self, batch: Batch, row: int) -> dict[str, str]:
+        """What to break a row's scores down by; by default nothing."""
+        return {}
+
+    def scores(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Share of right tokens and of right examples; where examples may stop, of halting."""
+        hits = [
+            (given == wanted) for row in rows
+            for given, wanted in zip(row.output["answer"], row.target, strict=True)
+        ]  # fmt: skip
+        found = {"token_accuracy": sum(hits) / len(hits)}
+        if self.causal:
+            return found | {"accuracy": sum(row.output["right"] for row in rows) / len(rows)}
+        return found | halting_scores(rows)
+
+
+def answer_loss(logits: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
+    """[B]: mean cross-entropy over a row's labels in nats, 0 where it has none."""
+    asked = labels != IGNORED
+    logs = log_probabilities(logits, normaliser)
+    each = -logs.gather(-1, labels.where(asked, 0)[..., None])[..., 0].where(asked, 0)
+    return each.sum(1) / asked.sum(1).clamp_min(1)
+
+
+def _token_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    asked = labels != IGNORED
+    hits = (logits.detach().argmax(-1) == labels) & asked
+    return hits.sum() / asked.sum().clamp_min(1)
+
+
+def reasoner_of(model: nn.Module) -> RecursiveReasoner:
+    """The reasoner itself, where `model` may be its compiled form."""
+    inner: Any = getattr(model, "_orig_mod", model)
+    if not isinstance(inner, RecursiveReasoner):
+        raise TypeError(f"a deep supervision task trains a RecursiveReasoner, got {type(inner)}")
+    return inner
+
+
+def initial_states(model: nn.Module) -> nn.Module:
+    """The module that gives every example its first states."""
+    return reasoner_of(model).initial
+
+
+def _as(rows: Tensor, like: Tensor) -> Tensor:
+    """bool [B] -> [B, 1, ...] with as many dimensions as `like`."""
+    return rows.view(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,141 @@
+"""Recalling values by their keys, from beyond the attention's window."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
+from ..config_fields import require
+from ..data.dataset import Splits
+from ..data.recall import RecallDataConfig, load_recall_splits
+from ..models.act_head import HaltingConfig
+from ..models.full_model import ReasonerConfig, RecursiveReasoner
+from ..models.neural_memory import MemoryConfig
+from ..models.titans_mag import BackboneConfig
+from ..models.trm_wrapper import RecursionConfig
+from .deep_supervision import DeepSupervisionTask
+
+ONE_PASS = RecursionConfig(latent_steps=1, recursions=1)
+TINY = ReasonerConfig(
+    backbone=BackboneConfig(
+        width=64,
+        layers=2,
+        heads=1,
+        hidden_width=192,
+        causal=True,
+        window=16,
+        memory=MemoryConfig(heads=1),
+        gate_bias=1.0,
+    ),
+    recursion=ONE_PASS,
+    halting=HaltingConfig(max_steps=1),
+    persistent_tokens=4,
+    tie_embeddings=True,
+)
+SMOKE = replace(
+    TINY,
+    backbone=replace(TINY.backbone, width=32, layers=1, hidden_width=48, window=4),
+    recursion=RecursionConfig(latent_steps=1, recursions=2),
+    halting=HaltingConfig(max_steps=3),
+)
+LM25M = ReasonerConfig(
+    backbone=BackboneConfig(
+        width=512,
+        layers=5,
+        heads=8,
+        hidden_width=1600,
+        causal=True,
+        window=512,
+        memory=MemoryConfig(heads=8, depth=2, features=128, chunk=128),
+    ),
+    recursion=RecursionConfig(latent_steps=2, recursions=1),
+    halting=HaltingConfig(max_steps=2),
+    tie_embeddings=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecallConfig(RunConfig):
+    """Everything a run on recall is told."""
+
+    data: RecallDataConfig = RecallDataConfig()
+    model: ReasonerConfig = TINY
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.model.backbone.causal,
+            "model.backbone.causal must be True: recall is a sequence, and a query comes after "
+            "its value",
+        )
+
+
+class RecallTask(DeepSupervisionTask[RecallConfig]):
+    """Each queried key's value, at the position of the query."""
+
+    name = "recall"
+    config_type = RecallConfig
+    primary_metric = "token_accuracy"
+    causal = True
+
+    def build_model(self) -> nn.Module:
+        """The causal reasoner for the data's alphabet."""
+        data = self.config.data
+        return RecursiveReasoner(self.config.model, vocabulary=data.vocabulary, tokens=data.length)
+
+    def datasets(self) -> Splits:
+        """Drawn, not stored: training examples are new in each epoch."""
+        return load_recall_splits(self.config.data)
+
+    def example_input(self) -> tuple[Tensor]:
+        """One example of padding."""
+        return (torch.zeros(1, self.config.data.length, dtype=torch.int64),)
+
+
+def default() -> RecallConfig:
+    """`train --preset default`: MEASURE."""
+    return RecallConfig(
+        training=TrainingConfig(
+            steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=50, beta2=0.95
+        ),
+        evaluation=EvaluationConfig(every_steps=200),
+        checkpoint=CheckpointConfig(every_steps=200),
+    )
+
+
+def smoke() -> RecallConfig:
+    """`train --preset smoke`: MEASURE."""
+    return RecallConfig(
+        data=RecallDataConfig(
+            pairs=2, keys=4, values=4, gap=8, train_examples=512,
+            validation_examples=64, test_examples=64,
+        ),
+        model=SMOKE,
+        training=TrainingConfig(
+            steps=60, batch_size=16, learning_rate=5e-3, warmup_steps=5, ema_decay=0.9,
+            select_on="ema",
+        ),
+        evaluation=EvaluationConfig(every_steps=20, batch_size=64),
+        checkpoint=CheckpointConfig(every_steps=20),
+    )  # fmt: skip
+
+
+def tiny() -> RecallConfig:
+    """`train --preset tiny`: the smallest that has every part, for tests; it learns nothing."""
+    return replace(smoke(), training=replace(smoke().training, steps=6), model=SMOKE)
+
+
+def lm25m() -> RecallConfig:
+    """`profile --preset lm25m`: 25,676,489 parameters, a vocabulary of 4,096. Not trained yet."""
+    return RecallConfig(
+        data=RecallDataConfig(pairs=256, keys=2031, values=2048, gap=1280),
+        model=LM25M,
+        training=TrainingConfig(
+            steps=20_000, batch_size=32, learning_rate=6e-4, warmup_steps=2_000,
+            weight_decay=0.1, beta2=0.95, precision="bf16", ema_decay=0.999, select_on="ema",
+        ),
+    )  # fmt: skip
+
+
+RecallTask.presets = {"default": default, "smoke": smoke, "tiny": tiny, "lm25m": lm25m}
