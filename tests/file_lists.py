@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .rendering import DEFAULT_PACKAGE, ROOT, Answers, files_in, render
+from .rendering import DEFAULT_PACKAGE, ROOT, Answers, choices, files_in, render
 
 FOLDER = Path(__file__).parent / "files"
 ADDED: dict[tuple[str, str], set[str]] = {
@@ -35,11 +35,13 @@ def expected_files(answers: Answers) -> set[str]:
 
 def main() -> None:
     """Write down what the working tree renders, without what single answers add."""
-    with tempfile.TemporaryDirectory() as folder:
-        answers = {"example": "classifier", "trackers": [], "ci": "none"}
-        project = render(ROOT, Path(folder) / "project", answers, ref="HEAD")
-        files = {name.replace(f"/{DEFAULT_PACKAGE}/", "/<package>/") for name in files_in(project)}
-    (FOLDER / "classifier.txt").write_text("\n".join(sorted(files)) + "\n", encoding="utf-8")
+    for example in choices("example"):
+        with tempfile.TemporaryDirectory() as folder:
+            answers = {"example": example, "trackers": [], "ci": "none"}
+            project = render(ROOT, Path(folder) / "project", answers, ref="HEAD")
+            found = files_in(project)
+        files = {name.replace(f"/{DEFAULT_PACKAGE}/", "/<package>/") for name in found}
+        (FOLDER / f"{example}.txt").write_text("\n".join(sorted(files)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ LONGEST_PACKAGE = "classifier_of_old_digits"
 FACTORS: dict[str, Sequence[Any]] = {
     "license": ["MIT", "BSD-3-Clause", "Apache-2.0", "Proprietary"],
     "python_min": ["3.11", "3.12", "3.13"],
-    "example": ["classifier"],
+    "example": ["classifier", "recursive_reasoner"],
     "trackers": [["tensorboard"], []],
     "ci": ["github", "gitlab", "none"],
     "package_name": ["x", DEFAULT_PACKAGE, LONGEST_PACKAGE],

@@ -30,6 +30,28 @@ SHIPPED = {
             "training_flops_per_example": 1_810_176,
         },
     },
+    "recursive_reasoner": {
+        "default": {
+            "checkpoint_bytes": 1_915_380,
+            "forward_flops_per_example": 137_552_128,
+            "graph_breaks": 0,
+            "optimizer_bytes": 1_276_624,
+            "parameters": 159_561,
+            "saved_activation_bytes_per_example": 9_497_816,
+            "trainable_parameters": 159_561,
+            "training_flops_per_example": 386_835_200,
+        },
+        "smoke": {
+            "checkpoint_bytes": 247_452,
+            "forward_flops_per_example": 4_392_928,
+            "graph_breaks": 0,
+            "optimizer_bytes": 123_508,
+            "parameters": 15_429,
+            "saved_activation_bytes_per_example": 351_824,
+            "trainable_parameters": 15_429,
+            "training_flops_per_example": 7_146_944,
+        },
+    },
 }
 
 

@@ -12,12 +12,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from .rendering import CONSTRAINTS, DEFAULT_PACKAGE, pins, render
+from .rendering import CONSTRAINTS, DEFAULT_PACKAGE, choices, pins, render
 
 
-@pytest.fixture(scope="module")
-def project(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render(template, tmp_path_factory.mktemp("dependencies") / "project")
+@pytest.fixture(scope="module", params=choices("example"))
+def project(
+    template: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    answers = {"example": request.param}
+    return render(template, tmp_path_factory.mktemp("dependencies") / "project", answers)
 
 
 @pytest.fixture(scope="module")

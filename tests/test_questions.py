@@ -19,7 +19,7 @@ REFUSED = {
     "license": ["GPL", "mit"],
     "year": ["26", "20266", "this one", "1999\n"],
     "python_min": ["3.10", "3.9", "4"],
-    "example": ["resnet", "recursive_reasoner"],
+    "example": ["resnet", "language_model"],
     "trackers": [["wandb"], ["tensorboard", "mlflow"]],
     "ci": ["jenkins", "GitHub"],
 }

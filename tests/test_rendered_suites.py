@@ -23,8 +23,17 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def maximal(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with the default answers, which are all that there is."""
+    """A project with the default answers."""
     project = render(template, tmp_path_factory.mktemp("maximal") / "project")
+    overlay(project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def reasoner(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the reference model."""
+    answers = {"example": "recursive_reasoner"}
+    project = render(template, tmp_path_factory.mktemp("reasoner") / "project", answers)
     overlay(project)
     return project
 
@@ -46,6 +55,15 @@ def python(project: Path, *args: str) -> str:
 def test_its_own_tests_pass_and_cover_enough(maximal: Path) -> None:
     said = python(maximal, "pytest", "-p", "no:cacheprovider", "--cov")
     assert "Required test coverage of 90.0% reached" in said
+
+
+def test_the_reasoners_own_tests_pass_and_cover_enough(reasoner: Path) -> None:
+    said = python(reasoner, "pytest", "-p", "no:cacheprovider", "--cov")
+    assert "Required test coverage of 90.0% reached" in said
+
+
+def test_the_reasoners_types_are_right(reasoner: Path) -> None:
+    python(reasoner, "mypy")
 
 
 def test_its_types_are_right(maximal: Path) -> None:

@@ -1,12 +1,7 @@
-"""Self-attention with rotary positions: full, causal, or a sliding window with persistent tokens.
+"""Self-attention with rotary positions, whole or token by token; `attend` says who sees whom.
 
-B batch, P persistent tokens, T tokens, W width, H heads, D = W / H head width, S window,
-R slots of a cache. Who sees whom:
-
-- not causal: everything sees everything; with documents, tokens see the persistent tokens and
-  their own document, and persistent tokens see one another.
-- causal: persistent tokens see one another; token i sees them and each token j <= i of its
-  document, with a window S those with i - j < S only, which are S keys, its own among them.
+B batch, P persistent tokens (the prefix), T tokens, N = P + T rows, W width, H heads,
+D = W / H head width, R slots of a cache.
 """
 
 from typing import NamedTuple
@@ -15,125 +10,80 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from .rotary import apply_rotary, places
+from .attend import attend, check_window
 from .trm_wrapper import truncated_normal
 
 
-def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    prefix: int = 0,
-    window: int = 0,
-    causal: bool = False,
-    documents: Tensor | None = None,
-) -> Tensor:
-    """q, k, v [B, H, P + T, D] -> [B, H, P + T, D]; `documents` int64 [B, T] or None.
+def apply_rotary(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """x [B, H, T, D] with the pair (x_i, x_{i + D/2}) turned by position * base^(-2i/D).
 
-    A window of 0 is none. With one, memory grows as T S, not as T T. Raises ValueError for a
-    window that is not causal.
+    Su et al. 2021 (RoFormer), equation 34, in the half-split order of Llama and of TRM's code.
+    `positions` is int64 [T] or [B, T]. Computed in float32, in float64 for float64; the result
+    has the dtype of x.
     """
-    if window and not causal:
-        raise ValueError(f"a window ({window}) is for causal attention")
-    if documents is None and not causal:
-        return scaled_dot_product_attention(q, k, v)
-    tokens = q.shape[2] - prefix
-    narrow = 0 < window < tokens
-    if documents is None and not prefix and not narrow:
-        return scaled_dot_product_attention(q, k, v, is_causal=True)
-    before = scaled_dot_product_attention(q[:, :, :prefix], k[:, :, :prefix], v[:, :, :prefix])
-    later = q[:, :, prefix:]
-    if not narrow:
-        mask = _dense_mask(tokens, prefix, causal, documents, q.device)
-        after = scaled_dot_product_attention(later, k, v, attn_mask=mask)
-    elif q.is_cuda:
-        from .attention_cuda import windowed
-
-        after = windowed(later, k, v, prefix, window, documents)
-    else:
-        after = _windowed(later, k, v, prefix, window, documents)
-    return torch.cat([before, after], 2)
-
-
-def _dense_mask(
-    tokens: int, prefix: int, causal: bool, documents: Tensor | None, device: torch.device
-) -> Tensor:
-    """bool [1 or B, 1, T, P + T]: the keys that each token sees."""
-    mask = torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device=device)
-    if causal:
-        mask = mask.tril()
-    if documents is not None:
-        mask = mask & (documents[:, None, :, None] == documents[:, None, None, :])
-    return pad(mask, (prefix, 0), value=True)
-
-
-def _windowed(
-    q: Tensor, k: Tensor, v: Tensor, prefix: int, window: int, documents: Tensor | None
-) -> Tensor:
-    """Blocks of S queries see persistent keys, their own block and the last, as the mask says.
-
-    q [B, H, T, D]; k, v [B, H, P + T, D] -> [B, H, T, D].
-    """
-    batch, heads, tokens, width = q.shape
-    blocks = -(-tokens // window)
-    added = blocks * window - tokens
-
-    def folded(x: Tensor) -> Tensor:  # [B, H, T, D] -> [B, n, H, S, D]
-        padded = pad(x, (0, 0, 0, added))
-        return padded.view(batch, heads, blocks, window, width).transpose(1, 2)
-
-    def seen(x: Tensor) -> Tensor:  # [B, H, P + T, D] -> [B n, H, P + 2 S, D]
-        own = folded(x[:, :, prefix:])
-        last = pad(own[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
-        persistent = x[:, None, :, :prefix].expand(-1, blocks, -1, -1, -1)
-        return torch.cat([persistent, last, own], 3).flatten(0, 1)
-
-    mask = _block_mask(batch, blocks, window, documents, added, q.device)
-    mask = pad(mask, (prefix, 0), value=True).flatten(0, 1)[:, None]
-    out = scaled_dot_product_attention(folded(q).flatten(0, 1), seen(k), seen(v), attn_mask=mask)
-    joined = out.view(batch, blocks, heads, window, width).transpose(1, 2)
-    return joined.reshape(batch, heads, blocks * window, width)[:, :, :tokens]
-
-
-def _block_mask(
-    batch: int,
-    blocks: int,
-    window: int,
-    documents: Tensor | None,
-    added: int,
-    device: torch.device,
-) -> Tensor:
-    """bool [B, n, S, 2 S]: keys of the block before and of the own one that a query sees."""
-    place = torch.arange(window, device=device)
-    # query i and key j of the block before are S + i - j apart, which is less than S for j > i
-    near = torch.cat([place[None] > place[:, None], place[None] <= place[:, None]], 1)
-    mask = near.expand(batch, blocks, -1, -1).clone()
-    mask[:, 0, :, :window] = False
-    if documents is not None:
-        own = pad(documents, (0, added), value=-1).view(batch, blocks, window)
-        last = pad(own[:, :-1], (0, 0, 1, 0), value=-1)
-        mask &= own[..., None] == torch.cat([last, own], 2)[:, :, None]
-    return mask
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    width = x.shape[-1]
+    exponents = torch.arange(0, width, 2, device=x.device, dtype=dtype) / width
+    angles = positions.to(dtype)[..., None] * base**-exponents
+    if angles.ndim == 3:
+        angles = angles[:, None]  # the same in each head
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x.to(dtype).chunk(2, -1)
+    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    return turned.to(x.dtype)
 
 
 class AttentionCache(NamedTuple):
-    """Keys and values of the tokens that the next one may see; keys are turned already."""
+    """Keys (rotated) and values of the tokens so far; token number i is in slot i % R."""
 
     prefix_keys: Tensor
     """[B, H, P, D]"""
     prefix_values: Tensor
     """[B, H, P, D]"""
     keys: Tensor
-    """[B, H, R, D]: a ring, token i in slot i % R. Written in place."""
+    """[B, H, R, D], R the window, or the capacity without one."""
     values: Tensor
-    """[B, H, R, D], likewise."""
-    seen: int
-    """Tokens so far."""
+    """[B, H, R, D]"""
+    seen: Tensor
+    """int64, a scalar: tokens so far, persistent ones not counted."""
+    room: int
+    """Tokens that still fit, known to the host so that no check waits for the device; 0, and
+    not looked at, with a window."""
+
+
+def attend_step(
+    q: Tensor, k: Tensor, v: Tensor, cache: AttentionCache, *, window: int
+) -> tuple[Tensor, AttentionCache]:
+    """One more token, q, k, v [B, H, 1, D] -> (out [B, H, 1, D], the cache with it).
+
+    The key and the value are written into `cache` in place: a cache that was handed in must not
+    be used again. Not for training: what was written over has no gradient. Raises ValueError
+    where there is no window and the capacity is used up.
+    """
+    slots = cache.keys.shape[2]
+    if not window and cache.room < 1:
+        raise ValueError(f"the cache is full: its capacity is {slots} tokens")
+    slot = (cache.seen % slots)[None]
+    cache.keys.index_copy_(2, slot, k)
+    cache.values.index_copy_(2, slot, v)
+    written = torch.arange(slots, device=q.device) <= cache.seen
+    out = scaled_dot_product_attention(
+        q,
+        torch.cat([cache.prefix_keys, cache.keys], 2),
+        torch.cat([cache.prefix_values, cache.values], 2),
+        attn_mask=pad(written, (cache.prefix_keys.shape[2], 0), value=True)[None],
+    )
+    room = cache.room if window else cache.room - 1
+    return out, cache._replace(seen=cache.seen + 1, room=room)
 
 
 class SelfAttention(nn.Module):
-    """x [B, P + T, W] -> [B, P + T, W]; no biases. The first P rows are persistent tokens."""
+    """x [B, P + T, W] -> [B, P + T, W]: q, k, v from x, rotary positions, `attend`, projection.
+
+    A persistent row's position is its index, a token's is P + its index in its document. Raises
+    ValueError for a width that is no multiple of `heads`, an odd head width and a window that
+    is negative or not causal.
+    """
 
     def __init__(
         self,
@@ -147,13 +97,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         if width % heads or (width // heads) % 2:
             raise ValueError(
-                f"model.backbone.width ({width}) must be an even multiple of "
-                f"model.backbone.heads ({heads})"
+                "model.backbone.width must be an even multiple of model.backbone.heads, "
+                f"got width {width} and heads {heads}"
             )
-        if window < 0 or (window and not causal):
-            raise ValueError(
-                f"model.backbone.window is {window}: it must be 0, or above 0 in a causal model"
-            )
+        check_window(window, causal)
         self.heads, self.window, self.causal = heads, window, causal
         self.rotary_base = rotary_base
         self.qkv = nn.Linear(width, 3 * width, bias=False)
@@ -162,71 +109,86 @@ class SelfAttention(nn.Module):
             truncated_normal(linear.weight, std=width**-0.5)
 
     def forward(self, x: Tensor, *, prefix: int = 0, documents: Tensor | None = None) -> Tensor:
-        """Positions go on from the persistent tokens, and begin anew with each document."""
-        q, k, v = self._project(x, self._positions(x, prefix, documents))
-        return self._output(self._attend(q, k, v, prefix, documents))
+        """The first `prefix` rows are persistent; `documents` int64 [B, T], nondecreasing."""
+        return self._attended(*self._rotated(x, prefix, documents), prefix, documents)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, N, W] -> q, k, v [B, H, N, D], not yet rotated."""
+        batch, rows, width = x.shape
+        qkv: Tensor = self.qkv(x)
+        heads = qkv.reshape(batch, rows, 3, self.heads, width // self.heads)
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
 
     def prefill(self, x: Tensor, *, prefix: int, capacity: int) -> tuple[Tensor, AttentionCache]:
-        """`forward`, and the cache after its T >= 0 tokens.
+        """`forward` of x [B, P + T, W], T >= 0, and the cache after it.
 
-        The cache has as many slots as the window; without one it has `capacity`. Raises
-        ValueError where these are fewer than the tokens.
+        Without a window the cache holds `capacity` tokens; with one `capacity` is not looked at.
+        Raises ValueError for more tokens than that.
         """
         tokens = x.shape[1] - prefix
         slots = self.window or capacity
         if not self.window and tokens > capacity:
-            raise ValueError(f"{tokens} tokens do not fit a capacity of {capacity}")
-        q, k, v = self._project(x, self._positions(x, prefix, None))
-        kept = torch.arange(max(0, tokens - slots), tokens, device=x.device)
-        rings = []
-        for each in (k, v):
-            ring = each.new_zeros(*each.shape[:2], slots, each.shape[-1])
-            ring[:, :, kept % slots] = each[:, :, prefix + kept]
-            rings.append(ring)
-        cache = AttentionCache(k[:, :, :prefix], v[:, :, :prefix], rings[0], rings[1], tokens)
-        return self._output(self._attend(q, k, v, prefix, None)), cache
+            raise ValueError(f"{tokens} tokens do not fit a cache with a capacity of {capacity}")
+        q, k, v = self._rotated(x, prefix, None)
+        kept = min(tokens, slots)
+        order = torch.arange(tokens - kept, tokens, device=x.device) % max(slots, 1)
+
+        def ring(rows: Tensor) -> Tensor:
+            empty = rows.new_zeros(*rows.shape[:2], slots, rows.shape[3])
+            return empty.index_copy(2, order, rows[:, :, rows.shape[2] - kept :])
+
+        cache = AttentionCache(
+            prefix_keys=k[:, :, :prefix],
+            prefix_values=v[:, :, :prefix],
+            keys=ring(k),
+            values=ring(v),
+            seen=torch.full((), tokens, device=x.device, dtype=torch.int64),
+            room=0 if self.window else capacity - tokens,
+        )
+        return self._attended(q, k, v, prefix, None), cache
 
     def step(self, x: Tensor, cache: AttentionCache) -> tuple[Tensor, AttentionCache]:
-        """One more token x [B, 1, W]. The cache that is handed in must not be used again.
+        """One more token x [B, 1, W]; writes into `cache` in place (see `attend_step`).
 
-        Raises ValueError where a model without a window has used up its capacity.
+        Raises ValueError for a full cache, and for attention that is not causal.
         """
-        slots = cache.keys.shape[2]
-        if not self.window and cache.seen >= slots:
-            raise ValueError(
-                f"the cache holds {slots} tokens and is full: prefill with a larger capacity"
-            )
-        position = torch.tensor([cache.prefix_keys.shape[2] + cache.seen], device=x.device)
-        q, k, v = self._project(x, position)
-        slot = cache.seen % slots
-        cache.keys[:, :, slot], cache.values[:, :, slot] = k[:, :, 0], v[:, :, 0]
-        seen = cache.seen + 1
-        # in which order the slots are does not matter, as their positions are in the keys
-        keys = torch.cat([cache.prefix_keys, cache.keys[:, :, :seen]], 2)
-        values = torch.cat([cache.prefix_values, cache.values[:, :, :seen]], 2)
-        out = scaled_dot_product_attention(q, keys, values)
-        return self._output(out), cache._replace(seen=seen)
+        if not self.causal:
+            raise ValueError("only causal attention has a next token: model.backbone.causal")
+        q, k, v = self.project(x)
+        position = (cache.seen + cache.prefix_keys.shape[2])[None]
+        q, k = (apply_rotary(part, position, self.rotary_base) for part in (q, k))
+        out, cache = attend_step(q, k, v, cache, window=self.window)
+        return self._merged(out), cache
 
-    def _positions(self, x: Tensor, prefix: int, documents: Tensor | None) -> Tensor:
-        index = torch.arange(x.shape[1], device=x.device)
-        if documents is None:
-            return index
-        return torch.cat([index[:prefix].expand(len(x), -1), places(documents) + prefix], 1)
+    def _rotated(
+        self, x: Tensor, prefix: int, documents: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.project(x)
+        positions = torch.arange(x.shape[1], device=x.device)
+        if documents is not None:
+            positions = _positions_in(documents, prefix)
+        q, k = (apply_rotary(part, positions, self.rotary_base) for part in (q, k))
+        return q, k, v
 
-    def _project(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, T, W] -> turned queries, turned keys and values, [B, H, T, D] each."""
-        split = self.qkv(x).view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = split.unbind(0)
-        base = self.rotary_base
-        return apply_rotary(q, positions, base), apply_rotary(k, positions, base), v
-
-    def _attend(
+    def _attended(
         self, q: Tensor, k: Tensor, v: Tensor, prefix: int, documents: Tensor | None
     ) -> Tensor:
-        return attend(
-            q, k, v, prefix=prefix, window=self.window, causal=self.causal, documents=documents
-        )
+        options = {"prefix": prefix, "window": self.window}
+        return self._merged(attend(q, k, v, causal=self.causal, documents=documents, **options))
 
-    def _output(self, attended: Tensor) -> Tensor:
-        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+    def _merged(self, heads: Tensor) -> Tensor:
+        """[B, H, N, D] -> [B, N, W], projected."""
+        out: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return out
+
+
+def _positions_in(documents: Tensor, prefix: int) -> Tensor:
+    """documents int64 [B, T] -> positions int64 [B, P + T]; each document begins at P."""
+    batch, tokens = documents.shape
+    index = torch.arange(prefix + tokens, device=documents.device).expand(batch, -1)
+    begins = torch.ones_like(documents, dtype=torch.bool)
+    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    place = index[:, :tokens]
+    place = place - torch.where(begins, place, 0).cummax(1).values
+    return torch.cat([index[:, :prefix], prefix + place], 1)

@@ -1,35 +1,24 @@
-"""A sliding window on CUDA: FlexAttention, which skips the blocks that the mask leaves empty.
+"""Window attention by FlexAttention's kernels: no mask is stored, blocks out of sight are skipped.
 
-B batch, H heads, P persistent tokens, T tokens, D head width. Its twin on the CPU is
-`attention._windowed`; a test marked `gpu` holds the two against each other.
+B batch, P persistent tokens, T tokens, H heads, D head width. FlexAttention: Dong et al. 2024.
 """
-
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from .attend import sight
 
-@cache
-def _compiled() -> Any:
-    return torch.compile(flex_attention, dynamic=False)
+_flex_attention = torch.compile(flex_attention)
+_create_block_mask = torch.compile(create_block_mask)  # uncompiled it stores the [N, N] mask
 
 
-def windowed(
-    q: Tensor, k: Tensor, v: Tensor, prefix: int, window: int, documents: Tensor | None
+def windowed_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, prefix: int, window: int, documents: Tensor | None
 ) -> Tensor:
-    """q [B, H, T, D]; k, v [B, H, P + T, D] -> [B, H, T, D]."""
-
-    def visible(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        apart = i - (j - prefix)
-        near = (apart >= 0) & (apart < window)
-        if documents is not None:
-            near = near & (documents[b, i] == documents[b, (j - prefix).clamp_min(0)])
-        return near | (j < prefix)
-
-    rows = None if documents is None else q.shape[0]
-    mask = create_block_mask(visible, rows, None, q.shape[2], k.shape[2], device=q.device)
-    out: Tensor = _compiled()(q, k, v, block_mask=mask)
+    """Causal attention with a window as `attend` defines it, [B, H, P + T, D]."""
+    batch, rows = (None if documents is None else q.shape[0]), q.shape[2]
+    rule = sight(prefix, window, documents)
+    mask = _create_block_mask(rule, batch, None, rows, rows, device=q.device)
+    out: Tensor = _flex_attention(q, k, v, block_mask=mask)
     return out

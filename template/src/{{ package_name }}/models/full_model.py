@@ -29,6 +29,8 @@ class ReasonerConfig:
     """Tokens before the input that every token sees."""
     learn_persistent: bool = True
     """Whether they are parameters (Titans) or zeros that only give room (TRM)."""
+    initial_std: float = 1.0
+    """Standard deviation of the states that examples start from; 1 in TRM, 0 starts at zero."""
     normaliser: Normaliser = "softmax"
     """How logits become the probabilities that are trained on."""
     tie_embeddings: bool = False
@@ -39,6 +41,8 @@ class ReasonerConfig:
             raise ValueError(
                 f"model.persistent_tokens must be at least 0, got {self.persistent_tokens}"
             )
+        if self.initial_std < 0:
+            raise ValueError(f"model.initial_std must be at least 0, got {self.initial_std}")
         if self.halting.pool == "first" and (self.persistent_tokens < 1 or self.backbone.causal):
             raise ValueError(
                 "model.halting.pool is 'first', which reads a persistent token that sees every "
@@ -84,7 +88,7 @@ class RecursiveReasoner(nn.Module):
             self.persistent = nn.Parameter(truncated_normal(persistent, std=width**-0.5))
         else:
             self.register_buffer("persistent", persistent)
-        self.initial = InitialStates(width)
+        self.initial = InitialStates(width, config.initial_std)
         self.backbone = Backbone(config.backbone, config.persistent_tokens + tokens)
         self.head: nn.Linear | None = None
         if not config.tie_embeddings:

@@ -12,7 +12,8 @@ from .trm_wrapper import truncated_normal
 class ShortConvolution(nn.Module):
     """out_t = sum_j weight_j x_{t-j}, j = 0 .. K-1, channel by channel (Titans, section 4.4).
 
-    Written as a sum over taps, so that a tap can be cut where a document begins.
+    Written as a sum over taps, so that a tap can be cut where a document begins. It starts near
+    the identity: a token's key is then its own at first, which makes recall easier to learn.
     """
 
     def __init__(self, channels: int, taps: int) -> None:
@@ -20,7 +21,9 @@ class ShortConvolution(nn.Module):
         if taps < 1:
             raise ValueError(f"model.backbone.memory.convolution must be at least 1, got {taps}")
         self.taps = taps
-        self.weight = nn.Parameter(truncated_normal(torch.empty(channels, taps), std=taps**-0.5))
+        self.weight = nn.Parameter(truncated_normal(torch.empty(channels, taps), std=0.1))
+        with torch.no_grad():
+            self.weight[:, 0] = 1.0
 
     def forward(self, x: Tensor, documents: Tensor | None = None) -> Tensor:
         """x [B, T, C], documents int64 [B, T] -> [B, T, C]; nothing comes from another document."""

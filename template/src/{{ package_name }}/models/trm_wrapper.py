@@ -78,10 +78,10 @@ class InitialStates(nn.Module):
     answer: Tensor
     latent: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, std: float = 1.0) -> None:
         super().__init__()
         for name in ("answer", "latent"):
-            self.register_buffer(name, truncated_normal(torch.empty(width), std=1.0))
+            self.register_buffer(name, truncated_normal(torch.empty(width), std=std))
 
     def forward(self, like: Tensor) -> States:
         """One state vector for each token of `like` [B, T, W]."""

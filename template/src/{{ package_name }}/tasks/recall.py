@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
 from ..config_fields import require
 from ..data.dataset import Splits
-from ..data.recall import RecallDataConfig, load_recall_splits
+from ..data.recall import RecallDataConfig, load_recall_splits, with_gap
+from ..evaluation.predictions import predict
 from ..models.act_head import HaltingConfig
 from ..models.full_model import ReasonerConfig, RecursiveReasoner
 from ..models.neural_memory import MemoryConfig
@@ -31,6 +32,7 @@ TINY = ReasonerConfig(
     recursion=ONE_PASS,
     halting=HaltingConfig(max_steps=1),
     persistent_tokens=4,
+    initial_std=0.0,  # what all tokens share makes their keys alike, and recall slow to learn
     tie_embeddings=True,
 )
 SMOKE = replace(
@@ -88,6 +90,23 @@ class RecallTask(DeepSupervisionTask[RecallConfig]):
         """Drawn, not stored: training examples are new in each epoch."""
         return load_recall_splits(self.config.data)
 
+    def accuracy_at_gap(self, model: nn.Module, gap: int) -> tuple[RecallDataConfig, float, int]:
+        """(data, share of right answers, number of answers) on validation with another gap.
+
+        `model` is on its device; it takes any length.
+        """
+        data = with_gap(self.config.data, gap)
+        task = RecallTask(replace(self.config, data=data))
+        device = next(model.parameters()).device
+        rows = predict(
+            task,
+            model,
+            task.datasets().validation,
+            batch_size=self.config.evaluation.batch_size,
+            device=device,
+        )
+        return data, task.scores(rows)["token_accuracy"], len(rows) * data.queries
+
     def example_input(self) -> tuple[Tensor]:
         """One example of padding."""
         return (torch.zeros(1, self.config.data.length, dtype=torch.int64),)
@@ -97,11 +116,12 @@ def default() -> RecallConfig:
     """`train --preset default`: MEASURE."""
     return RecallConfig(
         training=TrainingConfig(
-            steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=50, beta2=0.95
+            steps=800, batch_size=32, learning_rate=2e-3, schedule="wsd", decay_fraction=0.25,
+            warmup_steps=50, beta2=0.95,
         ),
         evaluation=EvaluationConfig(every_steps=200),
         checkpoint=CheckpointConfig(every_steps=200),
-    )
+    )  # fmt: skip
 
 
 def smoke() -> RecallConfig:
