@@ -43,9 +43,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests, with at least 90 % branch coverage."""
+    """The tests, one process a core, with at least 90 % branch coverage."""
     _install(session, "test")
-    session.run("pytest", "--cov", *session.posargs, env=ONE_THREAD)
+    workers = ("-n", "auto", "--dist", "worksteal")
+    session.run("pytest", *workers, "--cov", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
