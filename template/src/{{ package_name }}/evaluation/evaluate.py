@@ -43,6 +43,7 @@ def evaluate_run(
             f"is {splits.fingerprint[:12]}: restore that data, or train again"
         )
     tensors, step = load_weights(run_dir, which)
+    task.use_validation(validation_scores(manifest, which))
     facts = {
         "run": run_dir.resolve().name,
         "task": task.name,
@@ -69,6 +70,18 @@ def evaluate_run(
     }
     store(run_dir, rows, result)
     return result
+
+
+def validation_scores(manifest: RunManifest, which: Literal["best", "last"]) -> dict[str, float]:
+    """What the `best` or `last` weights of a run scored on validation while it trained."""
+    best = manifest.data["best"]
+    if best is None:
+        return {}
+    if which == "best":
+        return dict(best["scores"])
+    prefix = f"{best['weights']}/"
+    final = manifest.data["final_metrics"] or {}
+    return {k.removeprefix(prefix): v for k, v in final.items() if k.startswith(prefix)}
 
 
 def _split_of(splits: Splits, split: SplitName) -> Dataset:

@@ -121,14 +121,14 @@ class NeuralMemory(nn.Module):
     def _initialise(self, width: int) -> None:
         for linear in (self.qkv, self.out):
             truncated_normal(linear.weight, std=width**-0.5)
+        # a token then looks for what tokens like it have written
+        query, key, _ = self.qkv.weight.detach().chunk(3)
+        query.copy_(key)
         for weights in self.initial:
             truncated_normal(weights, std=weights.shape[1] ** -0.5)
 
     def forward(self, x: Tensor, *, prefix: int = 0, documents: Tensor | None = None) -> Tensor:
-        """What each token recalls, itself included; `documents` int64 [B, T] or None.
-
-        Raises ValueError for documents where the write is a set, which has none.
-        """
+        """`documents` int64 [B, T] or None; ValueError for some where the write is a set."""
         out, _ = self._recall(x, prefix, documents)
         return out
 

@@ -6,7 +6,7 @@ next candidate takes its place. A task of this kind gives examples with `tokens`
 int64 [T] each, labels -100 where nothing is asked; what a grid and a sequence share is here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..config import RunConfig
 from ..data.dataset import Batch
 from ..data.labels import IGNORED
-from ..evaluation.halting import halting_scores
+from ..evaluation.halting import halting_scores, tuned_scores
 from ..models.act_head import (
     exploration_minimum,
     halting_loss,
@@ -23,9 +23,9 @@ from ..models.act_head import (
     leaves_training,
 )
 from ..models.full_model import ReasonerConfig, RecursiveReasoner, SupervisionStep
-from ..models.stablemax import Normaliser, log_probabilities
 from ..seeding import torch_generator
 from ..training.task import Carry, LossOutput, Row, StepKeys, Task
+from .losses import answer_loss, token_accuracy
 
 HALTING_WEIGHT = 0.5
 """Weight of the halting loss beside the answer's (TRM, figure 3)."""
@@ -39,6 +39,14 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
     """
 
     per_micro_batch = frozenset({"diversity"})
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__(config)
+        self.threshold = self.reasoner.halting.threshold
+
+    def use_validation(self, scores: Mapping[str, float]) -> None:
+        """Stop at the threshold that was tuned on validation."""
+        self.threshold = scores.get("threshold", self.threshold)
 
     @property
     def reasoner(self) -> ReasonerConfig:
@@ -111,7 +119,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
             terms["diversity"] = halting.diversity_weight * hazard_kl(out.halting, steps, halting)
         metrics: dict[str, float | Tensor] = {
             "accuracy": right.float().mean(),
-            "token_accuracy": _token_accuracy(out.logits, labels),
+            "token_accuracy": token_accuracy(out.logits, labels),
         }
         if carry is None:
             return LossOutput(terms=terms, metrics=metrics)
@@ -169,7 +177,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         ]
         # [S, B, T], [S, B], [S, B]
         answers, right, sure = (torch.stack(each) for each in zip(*seen, strict=True))
-        stops = sure > halting.threshold
+        stops = sure > self.threshold
         if self.causal:
             stops = torch.zeros_like(stops)
         stops[-1] = True
@@ -192,6 +200,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
                 "first_correct": int(right.int().argmax()) + 1 if right.any() else None,
                 "right": bool(right[taken]),
                 "right_at_full_depth": bool(right[-1]),
+                "right_by_step": right.tolist(),
                 "confidences": [round(p, 6) for p in sure.tolist()],
             },
             confidence=None if self.causal else float(sure[taken]),
@@ -203,7 +212,11 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         return {}
 
     def scores(self, rows: Sequence[Row]) -> dict[str, float]:
-        """Share of right tokens and of right examples; where examples may stop, of halting."""
+        """Share of right tokens and of right examples; where examples may stop, of halting.
+
+        `threshold` is the lowest one at which stopping costs these rows at most half a point of
+        accuracy; on validation it is what `use_validation` takes over.
+        """
         hits = [
             (given == wanted) for row in rows
             for given, wanted in zip(row.output["answer"], row.target, strict=True)
@@ -211,21 +224,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         found = {"token_accuracy": sum(hits) / len(hits)}
         if self.causal:
             return found | {"accuracy": sum(row.output["right"] for row in rows) / len(rows)}
-        return found | halting_scores(rows)
-
-
-def answer_loss(logits: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
-    """[B]: mean cross-entropy over a row's labels in nats, 0 where it has none."""
-    asked = labels != IGNORED
-    logs = log_probabilities(logits, normaliser)
-    each = -logs.gather(-1, labels.where(asked, 0)[..., None])[..., 0].where(asked, 0)
-    return each.sum(1) / asked.sum(1).clamp_min(1)
-
-
-def _token_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    asked = labels != IGNORED
-    hits = (logits.detach().argmax(-1) == labels) & asked
-    return hits.sum() / asked.sum().clamp_min(1)
+        return found | halting_scores(rows) | tuned_scores(rows)
 
 
 def reasoner_of(model: nn.Module) -> RecursiveReasoner:

@@ -116,11 +116,11 @@ def default() -> RecallConfig:
     """`train --preset default`: MEASURE."""
     return RecallConfig(
         training=TrainingConfig(
-            steps=800, batch_size=32, learning_rate=2e-3, schedule="wsd", decay_fraction=0.25,
+            steps=400, batch_size=32, learning_rate=2e-3, schedule="wsd", decay_fraction=0.25,
             warmup_steps=50, beta2=0.95,
         ),
-        evaluation=EvaluationConfig(every_steps=200),
-        checkpoint=CheckpointConfig(every_steps=200),
+        evaluation=EvaluationConfig(every_steps=100),
+        checkpoint=CheckpointConfig(every_steps=100),
     )  # fmt: skip
 
 

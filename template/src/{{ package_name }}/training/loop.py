@@ -145,7 +145,7 @@ def _evaluate(job: Job) -> None:
     improved = state.best is None or sign * selected > sign * state.best.value
     state.early_stopping.note(improved)
     if improved:
-        state.best = Best(step=state.step, value=selected)
+        state.best = Best(step=state.step, value=selected, scores=scores[training.select_on])
         _save_best(job, scores[training.select_on])
     state.evaluated_step = state.step
     flat = {f"{kind}/{name}": v for kind, each in scores.items() for name, v in each.items()}
@@ -164,6 +164,7 @@ def best_facts(job: Job) -> dict[str, Any] | None:
         "metric": job.task.primary_metric,
         "value": best.value,
         "weights": job.config.training.select_on,
+        "scores": best.scores,
     }
 
 

@@ -24,6 +24,8 @@ class Best:
 
     step: int
     value: float
+    scores: dict[str, float] = field(default_factory=dict)
+    """All scores of the weights that were kept."""
 
 
 @dataclass(kw_only=True)

@@ -131,6 +131,12 @@ class Task(Generic[ConfigT]):
         """One row an example; `model` is in eval mode and no gradient is kept."""
         raise NotImplementedError
 
+    def use_validation(self, scores: Mapping[str, float]) -> None:
+        """Take over what was tuned on validation, such as a threshold, for other predictions.
+
+        `scores` are those of the very weights that are to predict; by default nothing is.
+        """
+
     def scores(self, rows: Sequence[Row]) -> dict[str, float]:
         """{metric: value} from predictions alone; `primary_metric` among them."""
         raise NotImplementedError
