@@ -113,7 +113,12 @@ class RecallTask(DeepSupervisionTask[RecallConfig]):
 
 
 def default() -> RecallConfig:
-    """`train --preset default`: MEASURE."""
+    """`train --preset default`: 99.9 % of validation's answers right (seeds 0 and 1).
+
+    159,561 parameters; four to five minutes on one busy core. Distances of eight times the
+    trained one keep 99.7 %. Without memory (`--model.backbone.use-memory False`) 1.6 %, which
+    is chance: attention does not reach from a query to its value.
+    """
     return RecallConfig(
         training=TrainingConfig(
             steps=400, batch_size=32, learning_rate=2e-3, schedule="wsd", decay_fraction=0.25,
@@ -125,7 +130,10 @@ def default() -> RecallConfig:
 
 
 def smoke() -> RecallConfig:
-    """`train --preset smoke`: MEASURE."""
+    """`train --preset smoke`: 29 to 34 % of answers, of which 25 % are chance (seeds 0, 1).
+
+    15,429 parameters and every part, three supervision steps among them; five seconds.
+    """
     return RecallConfig(
         data=RecallDataConfig(
             pairs=2, keys=4, values=4, gap=8, train_examples=512,
