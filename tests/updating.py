@@ -53,7 +53,7 @@ def edit_template(template: Path) -> None:
         "training/loop.py",
         "seeding.py",
     ):
-        insert_first(source / name, "# the template's edit")
+        insert_first(next(source.glob(f"{name}*")), "# the template's edit")
     replace_first(source / "config.py", '"""What the template says."""')
     for name in ("CHANGELOG.md", "REPRODUCIBILITY.md"):
         append(next(rendered.glob(f"{name}*")), "# the template's edit")

@@ -10,7 +10,7 @@ EXACT = "profiling/test_exact.py"
 BUDGET = "profiling/test_budget.py"
 FIT = "profiling/test_fit_vram.py"
 
-OF_PROOFS = (
+BREAKAGES = (
     Breakage(
         what="differences are not looked for after the first record",
         file="verification/comparison.py",
