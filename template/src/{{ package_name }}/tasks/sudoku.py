@@ -1,18 +1,23 @@
 """Sudoku as a grid: all cells at once, refined until the head says they are right."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..config import RunConfig, TrainingConfig
-from ..data.dataset import Splits
-from ..data.sudoku import SudokuDataConfig
-from ..errors import RefusedInputError
+from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
+from ..data.dataset import Batch, Splits
+from ..data.sudoku import EMPTY_TOKEN, SudokuDataConfig, load_sudoku_splits
+from ..evaluation.difficulty import difficulty_section
+from ..evaluation.halting import halting_section
 from ..models.act_head import HaltingConfig
 from ..models.full_model import ReasonerConfig, RecursiveReasoner
 from ..models.neural_memory import MemoryConfig
 from ..models.titans_mag import BackboneConfig
+from ..models.trm_wrapper import RecursionConfig
+from ..training.task import ReportSection, Row
 from .deep_supervision import DeepSupervisionTask
 
 GRID25M = ReasonerConfig(
@@ -29,6 +34,11 @@ TRM7M = ReasonerConfig(
     halting=HaltingConfig(pool="first", initial_bias=-5.0),
     learn_persistent=False,
     normaliser="stablemax",
+)
+SMALL = ReasonerConfig(
+    backbone=BackboneConfig(width=96, layers=2, heads=4, hidden_width=256, use_memory=False),
+    recursion=RecursionConfig(latent_steps=3, recursions=2),
+    persistent_tokens=4,
 )
 PUZZLE_TRAINING = TrainingConfig(
     steps=50_000,
@@ -66,11 +76,20 @@ class SudokuTask(DeepSupervisionTask[SudokuConfig]):
         return RecursiveReasoner(self.config.model, vocabulary=data.vocabulary, tokens=data.cells)
 
     def datasets(self) -> Splits:
-        """Raises RefusedInputError: no puzzles come with this version."""
-        raise RefusedInputError(
-            "there are no Sudoku puzzles in this version of the project: `profile` can look at "
-            "the model, but training needs data; train the preset `default` (recall) instead"
-        )
+        """The set that comes with the project, or the one that `data.folder` names."""
+        return load_sudoku_splits(self.config.data)
+
+    def slices(self, batch: Batch, row: int) -> dict[str, str]:
+        """Empty cells as the difficulty, guesses, and whether every given digit is needed."""
+        return {
+            "difficulty": str(int((batch["tokens"][row] == EMPTY_TOKEN).sum())),
+            "guesses": str(int(batch["guesses"][row])),
+            "minimal": "yes" if batch["minimal"][row] else "no",
+        }
+
+    def report_sections(self, rows: Sequence[Row], folder: Path) -> list[ReportSection]:
+        """Accuracy by empty cells; steps taken, and against the first step that was right."""
+        return [difficulty_section(rows, folder, "empty cells"), halting_section(rows, folder)]
 
     def example_input(self) -> tuple[Tensor]:
         """One empty grid."""
@@ -93,4 +112,41 @@ def trm7m_mixing() -> SudokuConfig:
     return SudokuConfig(model=replace(TRM7M, backbone=backbone), training=PUZZLE_TRAINING)
 
 
-SudokuTask.presets = {"grid25m": grid25m, "trm7m": trm7m, "trm7m_mixing": trm7m_mixing}
+def sudoku6() -> SudokuConfig:
+    """`train --preset sudoku6`: MEASURE."""
+    return SudokuConfig(
+        data=SudokuDataConfig(side=6),
+        model=SMALL,
+        training=TrainingConfig(
+            steps=4000, batch_size=32, learning_rate=1e-3, schedule="wsd", warmup_steps=100,
+            weight_decay=0.1, beta2=0.95, ema_decay=0.995, select_on="ema",
+        ),
+        evaluation=EvaluationConfig(every_steps=1000),
+        checkpoint=CheckpointConfig(every_steps=1000),
+    )  # fmt: skip
+
+
+def sudoku4() -> SudokuConfig:
+    """`train --preset sudoku4`: 4 x 4 on a tiny model, a few seconds, for tests; learns little."""
+    small = replace(SMALL.backbone, width=32, layers=1, hidden_width=64)
+    recursion = RecursionConfig(latent_steps=1, recursions=2)
+    halting = HaltingConfig(max_steps=4)
+    return SudokuConfig(
+        data=SudokuDataConfig(side=4),
+        model=replace(SMALL, backbone=small, recursion=recursion, halting=halting),
+        training=TrainingConfig(
+            steps=60, batch_size=32, learning_rate=3e-3, warmup_steps=5, ema_decay=0.9,
+            select_on="ema",
+        ),
+        evaluation=EvaluationConfig(every_steps=30),
+        checkpoint=CheckpointConfig(every_steps=30),
+    )  # fmt: skip
+
+
+SudokuTask.presets = {
+    "grid25m": grid25m,
+    "sudoku4": sudoku4,
+    "sudoku6": sudoku6,
+    "trm7m": trm7m,
+    "trm7m_mixing": trm7m_mixing,
+}
