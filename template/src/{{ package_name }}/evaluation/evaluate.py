@@ -78,7 +78,7 @@ def validation_scores(manifest: RunManifest, which: Literal["best", "last"]) -> 
     if best is None:
         return {}
     if which == "best":
-        return dict(best["scores"])
+        return dict(best.get("scores", {}))  # a run of an older version has none
     prefix = f"{best['weights']}/"
     final = manifest.data["final_metrics"] or {}
     return {k.removeprefix(prefix): v for k, v in final.items() if k.startswith(prefix)}

@@ -13,8 +13,8 @@ class ShortConvolution(nn.Module):
     """out_t = sum_j weight_j x_{t-j}, j = 0 .. K-1, channel by channel (Titans, section 4.4).
 
     Written as a sum over taps, so that a tap can be cut where a document begins. It starts near
-    taps of 1, 1/2, 1/4 ...: what stands before a token is in its key from the first step on,
-    without which recall takes several times as many steps to learn.
+    taps of 1, 1/2, 1/4 ..., so that what stands before a token is in its key from the first
+    step on.
     """
 
     def __init__(self, channels: int, taps: int) -> None:

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..data.sudoku import EMPTY_TOKEN
 from ..data.sudoku_rules import geometry_of, to_line
 from .deep_supervision import reasoner_of
-
-FIRST = 1
-"""The token of an empty cell; digits follow it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +42,11 @@ def attempt(
     reasoner = reasoner_of(model)
     device = next(reasoner.parameters()).device
     began = time.perf_counter()
-    tokens = torch.tensor([list(puzzle) for puzzle in puzzles], device=device) + FIRST
+    tokens = torch.tensor([list(puzzle) for puzzle in puzzles], device=device) + EMPTY_TOKEN
     with torch.no_grad():
         halted = reasoner.solve(tokens, threshold=threshold, max_steps=max_steps)
     # padding would be below the empty cell; neither is a digit
-    grids = (halted.output.argmax(-1) - FIRST).clamp_min(0).tolist()
+    grids = (halted.output.argmax(-1) - EMPTY_TOKEN).clamp_min(0).tolist()
     confidences = halted.logit.sigmoid().tolist()
     seconds = (time.perf_counter() - began) / len(puzzles)
     return [
