@@ -21,6 +21,12 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def render_reference(session: nox.Session) -> None:
+    """Render reference_impl/ from tests/reference_answers.yml; commit it with the template."""
+    _python(session, "-m", "tests.reference")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Formatting and likely mistakes, in the template too."""
     _python(session, "-m", "ruff", "format", "--check", ".")
@@ -49,3 +55,9 @@ def reproduce(session: nox.Session) -> None:
 def gpu_bench(session: nox.Session) -> None:
     """Latency and memory of what is rendered by default; `-- --require-gpu` where one must be."""
     _python(session, "-m", "tests.demo", "gpu_bench", *session.posargs)
+
+
+@nox.session
+def evidence(session: nox.Session) -> None:
+    """Every timed or counted line of the reference model, 50 minutes; `-- --only PART` is less."""
+    _python(session, "-m", "benchmarks.evidence", *session.posargs)

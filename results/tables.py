@@ -28,7 +28,7 @@ def recall() -> list[str]:
     lines = [
         "## Recall beyond the attention's window",
         "",
-        "`train --preset default` of a project with `example: recursive_reasoner`: 16 pairs, 64",
+        "`train --preset recall` of a project with `example: recursive_reasoner`: 16 pairs, 64",
         "keys, 64 values, window 16, 400 steps. Then `distances RUN --json FILE`. Seed 0, the best",
         "weights. Without memory: `--model.backbone.use-memory False`. Attention cannot reach a",
         "value from its query: a test asserts that the gradient is zero.",

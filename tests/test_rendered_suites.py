@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from .environments import overlay, run
+from .reference import render_reference
 from .rendering import DEFAULT_PACKAGE, render
 
 
@@ -31,9 +32,8 @@ def maximal(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reasoner(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with the reference model."""
-    answers = {"example": "recursive_reasoner"}
-    project = render(template, tmp_path_factory.mktemp("reasoner") / "project", answers)
+    """The reference implementation: every part of the template is in it."""
+    project = render_reference(template, tmp_path_factory.mktemp("reasoner") / "project")
     overlay(project)
     return project
 

@@ -11,6 +11,8 @@ import yaml
 
 from .rendering import commit, files_in, render
 from .updating import (
+    EDITED,
+    EDITED_ALWAYS,
     NEW_BINARY,
     OLD_BINARY,
     USERS_BINARY,
@@ -41,11 +43,17 @@ def versions(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", params=EDITED)
+def example(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def edited(versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def edited(versions: Path, example: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of 1.1.0 with a user's edits, updated to 1.2.0."""
-    project = started_project(versions, tmp_path_factory.mktemp("edited") / "project", "1.1.0")
-    edit_users_project(project)
+    folder = tmp_path_factory.mktemp("edited")
+    project = started_project(versions, folder / "project", "1.1.0", example)
+    edit_users_project(project, example)
     commit(project)
     update(project)
     return project
@@ -60,16 +68,13 @@ def test_nothing_conflicts(edited: Path) -> None:
     assert not [name for name in files_in(edited) if name.endswith((".rej", ".orig"))]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["tasks/digits.py", "models/residual.py", "project.py", "training/loop.py", "seeding.py"],
-)
 def test_in_a_seed_and_in_a_file_of_the_templates_both_edits_survive(
-    edited: Path, name: str
+    edited: Path, example: str
 ) -> None:
-    lines = text(edited, SOURCE / name).splitlines()
-    assert lines[0] == "# the template's edit"
-    assert lines[-1] == "# the user's edit"
+    for name in (*EDITED[example], *EDITED_ALWAYS):
+        lines = text(edited, SOURCE / name).splitlines()
+        assert lines[0] == "# the template's edit", name
+        assert lines[-1] == "# the user's edit", name
 
 
 def test_a_deleted_file_stays_deleted(edited: Path) -> None:
@@ -122,10 +127,12 @@ def test_an_update_to_the_same_version_changes_nothing(edited: Path) -> None:
     assert status(edited) == ""
 
 
-def test_an_unedited_project_becomes_a_fresh_one(versions: Path, tmp_path: Path) -> None:
-    project = started_project(versions, tmp_path / "project", "1.1.0")
+def test_an_unedited_project_becomes_a_fresh_one(
+    versions: Path, example: str, tmp_path: Path
+) -> None:
+    project = started_project(versions, tmp_path / "project", "1.1.0", example)
     update(project)
-    fresh = render(versions, tmp_path / "fresh", {"year": "1999"})
+    fresh = render(versions, tmp_path / "fresh", {"year": "1999", "example": example})
     retired = {"AGENTS.md"}  # whoever has it keeps it, edited or not
     assert files_in(project) == files_in(fresh) | retired
     different = {

@@ -9,6 +9,12 @@ OLD_BINARY = b"\x00old\xff" * 9
 NEW_BINARY = b"\x00new\xff" * 9
 USERS_BINARY = b"\x00user\xff" * 9
 TEMPLATES_SOURCE = "src/{{ package_name }}"
+EDITED = {
+    "classifier": ("tasks/digits.py", "models/residual.py"),
+    "recursive_reasoner": ("tasks/sudoku.py", "tasks/deep_supervision.py", "models/titans_mag.py"),
+}
+"""{example: those of its files that both sides edit}"""
+EDITED_ALWAYS = ("project.py", "training/loop.py", "seeding.py")
 
 
 def insert_first(path: Path, line: str) -> None:
@@ -46,13 +52,7 @@ def edit_template(template: Path) -> None:
     """What the template does between two versions."""
     rendered = template / "template"
     source = rendered / TEMPLATES_SOURCE
-    for name in (
-        "tasks/digits.py",
-        "models/residual.py",
-        "project.py",
-        "training/loop.py",
-        "seeding.py",
-    ):
+    for name in (*(name for names in EDITED.values() for name in names), *EDITED_ALWAYS):
         insert_first(next(source.glob(f"{name}*")), "# the template's edit")
     replace_first(source / "config.py", '"""What the template says."""')
     for name in ("CHANGELOG.md", "REPRODUCIBILITY.md"):
@@ -65,17 +65,10 @@ def edit_template(template: Path) -> None:
     insert_before(template / "copier.yml", "  - AGENTS.md", "  - __pycache__")
 
 
-def edit_users_project(project: Path) -> None:
+def edit_users_project(project: Path, example: str) -> None:
     """What a user does to a project meanwhile."""
     source = project / "src/my_experiment"
-    for name in (
-        "tasks/digits.py",
-        "models/residual.py",
-        "project.py",
-        "training/loop.py",
-        "seeding.py",
-        "vanishing.py",
-    ):
+    for name in (*EDITED[example], *EDITED_ALWAYS, "vanishing.py"):
         append(source / name, "# the user's edit")
     for name in ("AGENTS.md", "CHANGELOG.md"):
         append(project / name, "# the user's edit")
@@ -88,9 +81,11 @@ def edit_users_project(project: Path) -> None:
     (project / "assets/weights.safetensors").write_bytes(USERS_BINARY)
 
 
-def started_project(template: Path, project: Path, version: str) -> Path:
+def started_project(
+    template: Path, project: Path, version: str, example: str = "classifier"
+) -> Path:
     """A project as its user has it on the first day."""
-    render(template, project, {"year": "1999"}, ref=version)
+    render(template, project, {"year": "1999", "example": example}, ref=version)
     run(["git", "init", "--quiet"], project)
     commit(project)
     return project

@@ -16,6 +16,7 @@ PRESETS = "models/test_presets.py::test_a_preset_has_exactly_as_many_parameters_
 FAILURES = "models/test_failures.py"
 SUPERVISION = "tasks/test_deep_supervision.py"
 HALTING = "evaluation/test_halting.py"
+SOLVE = "tasks/test_solve.py"
 RECALL = "data/test_recall.py"
 A_LOOP = "test_values_and_gradients_are_those_of_a_loop_over_tokens"
 AN_EXAMPLE = "test_halted_rows_take_candidates_and_others_keep_their_data"
@@ -548,10 +549,38 @@ OF_HALTING = (
     ),
     Breakage(
         what="evaluation explores",
-        file="tasks/deep_supervision.py",
-        old="        stops[-1] = True\n",
-        new="        stops &= torch.rand(stops.shape) > 0.5\n        stops[-1] = True\n",
+        file="tasks/course.py",
+        old="    sure[-1] = True\n",
+        new="    sure &= torch.rand(sure.shape) > 0.5\n    sure[-1] = True\n",
         test=f"{SUPERVISION}::test_a_prediction_stops_where_the_head_is_sure_first",
+    ),
+    Breakage(
+        what="whatever the network writes is a solution",
+        file="tasks/solving.py",
+        old="solved = task.is_solution(puzzle, answer)",
+        new="solved = True",
+        test=f"{SOLVE}::test_random_weights_solve_nothing[6x6]",
+    ),
+    Breakage(
+        what="a solution may change given digits",
+        file="tasks/sudoku.py",
+        old="rules.is_solution(grid) and rules.keeps_givens(given, grid)",
+        new="rules.is_solution(grid)",
+        test=f"{SOLVE}::test_what_the_network_writes_is_judged_by_the_rules",
+    ),
+    Breakage(
+        what="weights of another model are taken",
+        file="commands/solve_weights.py",
+        old="if trained != here:",
+        new="if trained is None:",
+        test=f"{SOLVE}::test_weights_of_another_model_configuration_are_refused",
+    ),
+    Breakage(
+        what="the test split tells for nothing what more steps give",
+        file="data/test_lock.py",
+        old=' and o.get("steps") == steps',
+        new="",
+        test="tasks/test_sudoku.py::test_more_steps_on_the_test_split_are_another_opening",
     ),
     Breakage(
         what="items that nothing solves spread the steps",

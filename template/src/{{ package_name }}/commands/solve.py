@@ -1,4 +1,4 @@
-"""`solve`: let a trained reasoner solve the Sudoku puzzles in a file."""
+"""`solve`: let a trained reasoner solve the puzzles in a file."""
 
 import contextlib
 import json
@@ -7,14 +7,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..command_line import Parser
 from ..errors import RefusedInputError
 
+if TYPE_CHECKING:
+    from ..data.puzzle_files import Given
+    from ..tasks.puzzles import PuzzleTask
+    from ..tasks.solving import Attempt
+    from .solve_weights import Trained
+
 BATCH = 64
-LONGEST_LINE = 4096
-"""Bytes; what is longer is no puzzle, and is not kept in memory."""
 NAMED = 20
 """Lines that are no puzzles, or of another size, that are named one by one."""
 
@@ -35,11 +39,14 @@ def main(argv: Sequence[str]) -> int:
     """Solve the file that `argv` names; 2 where a line has a size that the weights cannot do."""
     parser = Parser(
         "solve",
-        description="Solve Sudoku puzzles, one a line: 81, 36 or 16 characters, `.` or `0` for an "
-        "empty cell; lines that begin with # are comments.",
+        description="Solve puzzles. Sudoku: one a line, 81, 36 or 16 characters, `.` or `0` for "
+        "an empty cell; lines that begin with # are comments. With a run on mazes: mazes as text, "
+        "an empty line after each.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the puzzles")
-    parser.add_argument("--run", metavar="RUN", help="default: the newest run on Sudoku")
+    parser.add_argument(
+        "--run", metavar="RUN", help="default: the newest run on puzzles, else what ships"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="most steps; default: as trained")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the results here")
     flags = parser.parse_strictly(argv)
@@ -48,12 +55,7 @@ def main(argv: Sequence[str]) -> int:
     if flags.json is not None and not flags.json.parent.is_dir():
         parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
     with _opened(flags.file) as file, _results(flags.json) as keep:
-        totals = _solve(file, flags.run, flags.steps, keep)
-        if not totals.tried and not totals.of_other_size:
-            raise RefusedInputError(
-                f"{flags.file} holds no puzzle ({totals.skipped} other lines): write one a line, "
-                "81, 36 or 16 characters, `.` or `0` for an empty cell"
-            )
+        totals = _solve(file, flags, keep)
     return _conclude(totals)
 
 
@@ -89,83 +91,83 @@ def _results(path: Path | None) -> Iterator[Any]:
         unfinished.unlink(missing_ok=True)
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, str | None]]:
-    """(number from 1, text) of each line that is not empty or a comment; None if it is too long."""
-    number = 0
-    while piece := file.readline(LONGEST_LINE):
-        number += 1
-        whole = piece.endswith(b"\n") or len(piece) < LONGEST_LINE
-        while not piece.endswith(b"\n") and len(piece) == LONGEST_LINE:
-            piece = file.readline(LONGEST_LINE)
-        text = piece.decode("utf-8", errors="replace").strip()
-        if not whole:
-            yield number, None
-        elif text and not text.startswith("#"):
-            yield number, text
+def _solve(file: IO[bytes], flags: Any, keep: Any) -> Totals:
+    from .solve_weights import trained_weights
 
-
-def _solve(file: IO[bytes], run: str | None, steps: int | None, keep: Any) -> Totals:
-    from ..data.sudoku_rules import parse_line
-    from ..tasks.solving import attempt
-    from .solve_weights import trained_sudoku
-
-    trained = trained_sudoku(run)
-    print(trained.described)
-    totals, waiting = Totals(), list[tuple[int, Any]]()
-
-    def flush() -> None:
-        if not waiting:
-            return
-        found = attempt(
-            trained.model,
-            [puzzle for _, puzzle in waiting],
-            threshold=trained.threshold,
-            max_steps=steps or trained.max_steps,
-        )
-        for (number, _), result in zip(waiting, found, strict=True):
-            totals.tried += 1
-            totals.solved += result.solved
-            keep({"line": number, **asdict(result)})
-            print(_shown(number, result, trained.side if sys.stdout.isatty() else 0))
-        waiting.clear()
-
-    for number, text in _lines(file):
-        try:
-            if text is None:
-                raise ValueError(f"it is longer than {LONGEST_LINE} bytes")
-            puzzle = parse_line(text)
-        except ValueError as error:
+    trained = trained_weights(flags.run)
+    by_size = {size: each for each in trained for size in each.sizes}
+    reader = trained[0].task
+    totals, waiting = Totals(), list["Given"]()
+    for given in reader.given(file):
+        if given.problem:
             totals.skipped += 1
             if totals.skipped <= NAMED:
-                print(f"line {number} is no puzzle: {error}", file=sys.stderr)
-            continue
-        if len(puzzle) != trained.side**2:
+                print(f"line {given.line} is no puzzle: {given.problem}", file=sys.stderr)
+        elif given.size not in by_size:
             totals.of_other_size += 1
-            totals.other_sizes += [number] if totals.of_other_size <= NAMED else []
-            continue
-        waiting.append((number, puzzle))
+            totals.other_sizes += [given.line] if totals.of_other_size <= NAMED else []
+        else:
+            waiting.append(given)
         if len(waiting) == BATCH:
-            flush()
-    flush()
+            _flush(waiting, by_size, flags.steps, totals, keep)
+    _flush(waiting, by_size, flags.steps, totals, keep)
+    if not totals.tried and not totals.of_other_size:
+        raise RefusedInputError(
+            f"{flags.file} holds no puzzle of {reader.name} ({totals.skipped} places without "
+            f"one): write {reader.form}, or name weights for what it holds with --run"
+        )
     return totals
 
 
-def _shown(number: int, result: Any, side: int) -> str:
-    """One line of a result, and the grid below it where `side` is not 0."""
-    verdict = result.solution if result.solved else "not solved"
-    line = (
-        f"line {number}: {verdict}  {result.steps} steps  confidence {result.confidence:.3f}  "
-        f"{result.seconds:.3f} s"
-    )
-    if not side or not result.solved:
-        return line
-    rows = [result.solution[at : at + side] for at in range(0, side * side, side)]
-    return "\n".join([line, *(f"    {' '.join(row)}" for row in rows)])
+def _flush(
+    waiting: "list[Given]",
+    by_size: "dict[int, Trained]",
+    steps: int | None,
+    totals: Totals,
+    keep: Any,
+) -> None:
+    """Solve what waits, each size at once, and tell of it in the order of the file."""
+    from ..tasks.solving import attempt
+
+    if waiting and not totals.tried:
+        print("\n".join(dict.fromkeys(each.described for each in by_size.values())))
+    found: dict[int, Attempt] = {}
+    for size in {given.size for given in waiting}:
+        here = [given for given in waiting if given.size == size]
+        trained = by_size[size]
+        attempts = attempt(
+            trained.task,
+            trained.model,
+            [given.puzzle for given in here],
+            threshold=trained.threshold,
+            max_steps=steps or trained.max_steps,
+        )
+        found |= {given.line: each for given, each in zip(here, attempts, strict=True)}
+    for given in waiting:
+        result = found[given.line]
+        totals.tried += 1
+        totals.solved += result.solved
+        keep({"line": given.line, **asdict(result)})
+        print(_shown(given.line, result, by_size[given.size].task))
+    waiting.clear()
+
+
+def _shown(number: int, result: "Attempt", task: "PuzzleTask[Any]") -> str:
+    """One line of a result; below it the grid on a terminal, or where a line cannot hold it."""
+    told = f"{result.steps} steps  confidence {result.confidence:.3f}  {result.seconds:.3f} s"
+    if result.solution is None:
+        return f"line {number}: not solved  {told}"
+    grid = "\n".join(f"    {row}" for row in task.grid(result.solution).split("\n"))
+    if not result.solution.isdigit():
+        return f"line {number}: solved  {told}\n{grid}"
+    line = f"line {number}: {result.solution}  {told}"
+    return f"{line}\n{grid}" if sys.stdout.isatty() else line
 
 
 def _conclude(totals: Totals) -> int:
     if totals.skipped > NAMED:
-        print(f"and {totals.skipped - NAMED} more lines are no puzzles", file=sys.stderr)
+        more = totals.skipped - NAMED
+        print(f"and {more} more places hold no puzzle", file=sys.stderr)
     if totals.of_other_size:
         numbers = ", ".join(map(str, totals.other_sizes))
         more = totals.of_other_size - len(totals.other_sizes)

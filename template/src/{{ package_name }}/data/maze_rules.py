@@ -7,10 +7,13 @@ end. Mazes for training are *perfect* (a tree of rooms), so that there is one pa
 that is read may have loops, but only one shortest path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import isqrt
+from typing import IO
+
+from .puzzle_files import LONGEST_BLOCK, Given, blocks
 
 WALL, OPEN, START, GOAL, PATH = "#", " ", "S", "G", "o"
 ALPHABET = WALL + OPEN + START + GOAL + PATH
@@ -90,6 +93,21 @@ def parse_maze(lines: Sequence[str]) -> Maze:
         found = "cannot be reached" if not ways else f"can be reached by {ways} shortest paths"
         raise ValueError(f"the goal {found}; a maze has one shortest path")
     return Maze(text=text, path=path)
+
+
+def given_mazes(file: IO[bytes]) -> Iterator[Given]:
+    """Each block of lines, as a maze or with the reason why it is none."""
+    for block in blocks(file):
+        line = block[0].number
+        if len(block) > LONGEST_BLOCK or not all(each.whole for each in block):
+            yield Given(line=line, problem="its lines are too long or too many")
+            continue
+        try:
+            maze = parse_maze([each.text for each in block])
+        except ValueError as error:
+            yield Given(line=line, problem=str(error))
+        else:
+            yield Given(line=line, puzzle=maze.text, size=maze.size)
 
 
 def shortest_path(text: str) -> tuple[tuple[int, ...], int]:

@@ -180,12 +180,7 @@ class Mazes:
 
         Raises IndexError for an index that the split does not have.
         """
-        maze = self.maze(index, generator)
-        return {
-            "example_id": torch.tensor(self.first_id + index),
-            "tokens": tokens_of(maze.text),
-            "labels": tokens_of(maze.solution),
-        }
+        return _example(self.first_id + index, self.maze(index, generator))
 
     def maze(self, index: int, generator: torch.Generator | None = None) -> Maze:
         """The maze of example `index`."""
@@ -201,6 +196,29 @@ class Mazes:
         """`example_id` of example 0; the ids of the splits follow one another."""
         before = SPLITS[: SPLITS.index(self.split)]
         return sum(getattr(self.config, f"{split}_examples") for split in before)
+
+
+@dataclass(frozen=True)
+class GivenMazes:
+    """Mazes that somebody handed in; examples as those of `Mazes`, numbered from 0."""
+
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def example(self, index: int, generator: torch.Generator | None) -> Batch:
+        """Maze `index` as it stands."""
+        maze = parse_maze(to_text(self.texts[index]).split("\n"))
+        return _example(index, maze)
+
+
+def _example(number: int, maze: Maze) -> Batch:
+    return {
+        "example_id": torch.tensor(number),
+        "tokens": tokens_of(maze.text),
+        "labels": tokens_of(maze.solution),
+    }
 
 
 def load_maze_splits(config: MazeDataConfig) -> Splits:

@@ -5,18 +5,22 @@ symmetry drawn for (epoch, index); validation and test see it as it stands.
 """
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import IO, Literal, get_args
 
 import numpy as np
 import torch
 
 from ..config_fields import require
 from .dataset import Batch, Splits
+from .puzzle_files import LONGEST_LINE, Given, lines
 from .splits import split_fingerprint
-from .sudoku_generator import Puzzle
+from .sudoku_generator import Puzzle, is_minimal
+from .sudoku_rules import geometry_of, parse_line, to_line
 from .sudoku_sets import SHIPPED, line_of, read_split
+from .sudoku_solver import solve
 from .sudoku_symmetry import transform
 
 EMPTY_TOKEN = 1
@@ -99,3 +103,46 @@ def load_sudoku_splits(config: SudokuDataConfig) -> Splits:
         test=made["test"],
         fingerprint=split_fingerprint(digest.hexdigest(), indices, preparation),
     )
+
+
+def given_puzzles(file: IO[bytes]) -> Iterator[Given]:
+    """Each line that is not empty or a comment, as a puzzle or with the reason why it is none.
+
+    What follows the first word of a line is not looked at, so that files of `generate` and of
+    this package's sets can be read.
+    """
+    for line in lines(file):
+        words = line.text.split(maxsplit=1)
+        if not words or words[0].startswith("#"):
+            continue
+        if not line.whole:
+            problem = f"it is longer than {LONGEST_LINE} bytes"
+            yield Given(line=line.number, problem=problem)
+            continue
+        try:
+            grid = parse_line(words[0])
+        except ValueError as error:
+            yield Given(line=line.number, problem=str(error))
+        else:
+            yield Given(line=line.number, puzzle=to_line(grid), size=geometry_of(grid).side)
+
+
+def solved_puzzles(given: Sequence[Given]) -> tuple[list[Puzzle], list[Given]]:
+    """Puzzles with their only solution, as our solver finds it, and those that have not one."""
+    found, refused = [], []
+    for each in given:
+        grid = parse_line(each.puzzle)
+        result = solve(grid)
+        if result.solutions != 1 or result.solution is None:
+            number = "no solution" if not result.solutions else "more than one solution"
+            refused.append(Given(line=each.line, problem=f"it has {number}"))
+            continue
+        found.append(
+            Puzzle(
+                puzzle=grid,
+                solution=result.solution,
+                guesses=result.guesses,
+                minimal=is_minimal(grid),
+            )
+        )
+    return found, refused

@@ -40,16 +40,21 @@ def read_ledger(path: Path) -> list[Opening]:
 
 
 def request_opening(
-    path: Path, *, fingerprint: str, weights_sha256: str, again: str | None
+    path: Path,
+    *,
+    fingerprint: str,
+    weights_sha256: str,
+    again: str | None,
+    steps: int | None = None,
 ) -> Literal["open", "replay"]:
     """May the test split of this data be scored with these weights?
 
-    `replay`: these very weights were scored on this data, so their stored predictions tell
-    nothing new. `open`: the first time, or again with a reason. Raises RefusedInputError
-    otherwise.
+    `replay`: these very weights were scored on this data with as many `steps` of the model's
+    own, so their stored predictions tell nothing new. `open`: the first time, or again with a
+    reason. Raises RefusedInputError otherwise.
     """
     openings = [o for o in read_ledger(path) if o["data_fingerprint"] == fingerprint]
-    if any(o["weights_sha256"] == weights_sha256 for o in openings):
+    if any(o["weights_sha256"] == weights_sha256 and o.get("steps") == steps for o in openings):
         return "replay"
     if not openings or (again and again.strip()):
         return "open"

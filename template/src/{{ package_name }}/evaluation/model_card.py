@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .stored import split_name
+
 
 def filled_card(
     form: str, manifest: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
@@ -39,8 +41,8 @@ def _scores(results: Sequence[Mapping[str, Any]]) -> str:
     for result in results:
         for name, score in result["scores"].items():
             lines.append(
-                f"| {result['split']} | {result['checkpoint']} (step {result['step']}) | {name} | "
-                f"{score['value']:.4f} | {score['low']:.4f} to {score['high']:.4f} |"
+                f"| {split_name(result)} | {result['checkpoint']} (step {result['step']}) | "
+                f"{name} | {score['value']:.4f} | {score['low']:.4f} to {score['high']:.4f} |"
             )
     return "\n".join(lines)
 

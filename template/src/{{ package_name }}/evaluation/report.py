@@ -15,7 +15,7 @@ from .evaluate import evaluate_run
 from .html import page
 from .model_card import filled_card
 from .predictions import read_rows
-from .stored import find_stored, results
+from .stored import find_stored, results, split_name
 
 Result = Mapping[str, Any]
 
@@ -52,10 +52,15 @@ def _rows_of(run_dir: Path, result: Result) -> list[Row]:
 
 
 def _current(found: Sequence[Result], validation: Result) -> list[Result]:
-    """The results on this data, validation first; a run that went on leaves older ones."""
-    same = [r for r in found if r["data_fingerprint"] == validation["data_fingerprint"]]
-    last = {(r["split"], r["checkpoint"]): r for r in sorted(same, key=lambda r: r["step"])}
-    return sorted(last.values(), key=lambda r: (r["split"] != "validation", r["checkpoint"]))
+    """The results on this data and on files; validation first, older ones of a run left out."""
+    data = validation["data_fingerprint"]
+    same = [r for r in found if r["split"] == "file" or r["data_fingerprint"] == data]
+    last = {
+        (split_name(r), r["data_fingerprint"], r["checkpoint"]): r
+        for r in sorted(same, key=lambda r: r["step"])
+    }
+    order = {"validation": 0, "test": 1, "file": 2}
+    return sorted(last.values(), key=lambda r: (order[r["split"]], split_name(r), r["checkpoint"]))
 
 
 def _sections(
@@ -82,7 +87,7 @@ def _sections(
 def _score_section(shown: Sequence[Result]) -> ReportSection:
     table = [
         [
-            result["split"],
+            split_name(result),
             f"{result['checkpoint']} (step {result['step']})",
             name,
             f"{score['value']:.4f}",

@@ -10,9 +10,11 @@ from ..tracking.manifest import replace_text
 from ..training.task import Row
 from .predictions import write_rows
 
+_IDENTITY = ("split", "weights_sha256", "data_fingerprint", "steps")
+
 
 def store(run_dir: Path, rows: Sequence[Row], result: Mapping[str, Any]) -> Path:
-    """Write `<split>-<weights>.jsonl` below the run's predictions, then its result beside it."""
+    """Write `<split>-<weights>-<data>.jsonl` below the run's predictions, and its result beside."""
     path = _path(run_dir, result)
     write_rows(path, rows)
     sealed = {**result, "rows_sha256": _sha256(path)}
@@ -25,9 +27,7 @@ def find_stored(run_dirs: Iterable[Path], facts: Mapping[str, Any]) -> Path | No
     for run_dir in run_dirs:
         path = _path(run_dir, facts)
         result = read_result(path.with_suffix(".json"))
-        same = result is not None and all(
-            result.get(key) == facts[key] for key in ("split", "weights_sha256", "data_fingerprint")
-        )
+        same = result is not None and all(result.get(key) == facts.get(key) for key in _IDENTITY)
         if result is not None and same and path.exists() and _sha256(path) == result["rows_sha256"]:
             return path
     return None
@@ -37,6 +37,12 @@ def results(run_dir: Path) -> list[dict[str, Any]]:
     """Every result below the run's predictions, those that cannot be read left out."""
     paths = sorted((run_dir / "predictions").glob("*.json"))
     return [result for path in paths if (result := read_result(path)) is not None]
+
+
+def split_name(result: Mapping[str, Any]) -> str:
+    """What was scored, for people: the split or file, and the steps where they were asked for."""
+    name = f"file {result['file']}" if result["split"] == "file" else f"{result['split']}"
+    return f"{name}, {result['steps']} steps" if result.get("steps") else name
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -50,6 +56,8 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 def _path(run_dir: Path, facts: Mapping[str, Any]) -> Path:
     name = f"{facts['split']}-{facts['weights_sha256'][:12]}-{facts['data_fingerprint'][:12]}"
+    if facts.get("steps"):
+        name += f"-{facts['steps']}-steps"
     return run_dir / "predictions" / f"{name}.jsonl"
 
 

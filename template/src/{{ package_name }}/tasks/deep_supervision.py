@@ -7,6 +7,7 @@ int64 [T] each, labels -100 where nothing is asked; what a grid and a sequence s
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from ..config import RunConfig
 from ..data.dataset import Batch
 from ..data.labels import IGNORED
+from ..errors import RefusedInputError
 from ..evaluation.halting import halting_scores, tuned_scores
 from ..models.act_head import (
     exploration_minimum,
@@ -25,6 +27,7 @@ from ..models.act_head import (
 from ..models.full_model import ReasonerConfig, RecursiveReasoner, SupervisionStep
 from ..seeding import torch_generator
 from ..training.task import Carry, LossOutput, Row, StepKeys, Task
+from .course import Course, asked_of, full_course, stops
 from .losses import answer_loss, token_accuracy
 
 HALTING_WEIGHT = 0.5
@@ -47,6 +50,17 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
     def use_validation(self, scores: Mapping[str, float]) -> None:
         """Stop at the threshold that was tuned on validation."""
         self.threshold = scores.get("threshold", self.threshold)
+
+    def with_steps(self, steps: int) -> "DeepSupervisionTask[ConfigT]":
+        """The same task with another number of supervision steps, more than in training or fewer.
+
+        Raises RefusedInputError for fewer than one.
+        """
+        if steps < 1:
+            raise RefusedInputError(f"--steps {steps}: at least one step is taken")
+        halting = replace(self.reasoner.halting, max_steps=steps)
+        model = replace(self.reasoner, halting=halting)
+        return type(self)(replace(self.config, model=model))  # type: ignore[call-arg]
 
     @property
     def reasoner(self) -> ReasonerConfig:
@@ -166,44 +180,17 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         the answer at the labelled positions, the steps taken, the first step that was right,
         and what the head said at each step.
         """
-        reasoner = reasoner_of(model)
-        halting = self.reasoner.halting
-        labels = batch["labels"]
-        seen = [
-            (step.logits.argmax(-1), self.is_right(step.logits, labels), step.halting.sigmoid())
-            for step in reasoner.at_depth(
-                batch["tokens"], halting.max_steps, batch.get("documents")
-            )
-        ]
-        # [S, B, T], [S, B], [S, B]
-        answers, right, sure = (torch.stack(each) for each in zip(*seen, strict=True))
-        stops = sure > self.threshold
-        if self.causal:
-            stops = torch.zeros_like(stops)
-        stops[-1] = True
-        taken = stops.int().argmax(0)  # [B], from 0
-        return [
-            self._row(batch, row, int(taken[row]), answers[:, row], right[:, row], sure[:, row])
-            for row in range(len(labels))
-        ]
+        steps = self.reasoner.halting.max_steps
+        course = full_course(reasoner_of(model), batch, steps, self.is_right)
+        taken = stops(course, self.threshold, never=self.causal)
+        return [self._row(batch, row, int(taken[row]), course) for row in range(len(taken))]
 
-    def _row(
-        self, batch: Batch, row: int, taken: int, answers: Tensor, right: Tensor, sure: Tensor
-    ) -> Row:
-        asked = batch["labels"][row] != IGNORED
+    def _row(self, batch: Batch, row: int, taken: int, course: Course) -> Row:
         return Row(
             example_id=int(batch["example_id"][row]),
-            target=batch["labels"][row][asked].tolist(),
-            output={
-                "answer": answers[taken][asked].tolist(),
-                "steps": taken + 1,
-                "first_correct": int(right.int().argmax()) + 1 if right.any() else None,
-                "right": bool(right[taken]),
-                "right_at_full_depth": bool(right[-1]),
-                "right_by_step": right.tolist(),
-                "confidences": [round(p, 6) for p in sure.tolist()],
-            },
-            confidence=None if self.causal else float(sure[taken]),
+            target=asked_of(batch["labels"], row, batch["labels"][row]),
+            output=course.output(batch["labels"], row, taken),
+            confidence=None if self.causal else float(course.sure[taken, row]),
             slices=self.slices(batch, row),
         )
 

@@ -1,22 +1,26 @@
 """Mazes as a grid: which cells are on the shortest path from start to goal?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor, nn
 
 from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
 from ..config_fields import require
-from ..data.dataset import Batch, Splits
-from ..data.maze_rules import ALPHABET, PATH
+from ..data.dataset import Batch, Dataset, Splits
+from ..data.maze_rules import ALPHABET, PATH, given_mazes, is_solution, to_text
 from ..data.mazes import (
     VOCABULARY,
+    GivenMazes,
     MazeDataConfig,
     characters_of,
     load_maze_splits,
+    tokens_of,
 )
+from ..data.puzzle_files import Given
 from ..evaluation.difficulty import difficulty_section
 from ..evaluation.halting import halting_section
 from ..evaluation.maze_steps import maze_steps_section
@@ -26,7 +30,8 @@ from ..models.neural_memory import MemoryConfig
 from ..models.titans_mag import BackboneConfig
 from ..models.trm_wrapper import RecursionConfig
 from ..training.task import ReportSection, Row
-from .deep_supervision import DeepSupervisionTask
+from .course import Course
+from .puzzles import PuzzleTask
 
 SMALL = ReasonerConfig(
     backbone=BackboneConfig(width=96, layers=2, heads=4, hidden_width=256, use_memory=False),
@@ -59,12 +64,22 @@ class MazeConfig(RunConfig):
         )
 
 
-class MazeTask(DeepSupervisionTask[MazeConfig]):
+class MazeTask(PuzzleTask[MazeConfig]):
     """Every cell of the solution; right is a maze whose path is exact."""
 
     name = "mazes"
     config_type = MazeConfig
     primary_metric = "accuracy"
+    form = (
+        "mazes of N lines with N characters ('#', ' ', 'S', 'G'), an empty line after each, one "
+        "shortest path in each"
+    )
+    vocabulary = VOCABULARY
+
+    @property
+    def size(self) -> int:
+        """Rows and columns in characters, walls included."""
+        return self.config.data.size
 
     def build_model(self) -> nn.Module:
         """The reasoner for the cells of the mazes."""
@@ -76,20 +91,43 @@ class MazeTask(DeepSupervisionTask[MazeConfig]):
         """Drawn, not stored: training examples are new in each epoch."""
         return load_maze_splits(self.config.data)
 
+    def given(self, file: IO[bytes]) -> Iterator[Given]:
+        """One maze a block of lines."""
+        return given_mazes(file)
+
+    def tokens(self, puzzle: str) -> list[int]:
+        """Token ids of the characters."""
+        tokens: list[int] = tokens_of(puzzle).tolist()
+        return tokens
+
+    def answer(self, tokens: Sequence[int]) -> str:
+        """The characters; `?` for padding."""
+        return characters_of(tokens)
+
+    def is_solution(self, puzzle: str, answer: str) -> bool:
+        """Whether nothing but a shortest path was added."""
+        return is_solution(puzzle, answer)
+
+    def grid(self, text: str) -> str:
+        """Its lines."""
+        return to_text(text)
+
+    def labelled(self, puzzles: Sequence[Given]) -> tuple[Dataset, list[Given]]:
+        """With the shortest path, which every maze that could be read has."""
+        return GivenMazes(tuple(each.puzzle for each in puzzles)), []
+
     def slices(self, batch: Batch, row: int) -> dict[str, str]:
         """`difficulty`: moves of the shortest path."""
         path = 1 + ALPHABET.index(PATH)
         return {"difficulty": str(int((batch["labels"][row] == path).sum()) + 1)}
 
-    def _row(
-        self, batch: Batch, row: int, taken: int, answers: Tensor, right: Tensor, sure: Tensor
-    ) -> Row:
+    def _row(self, batch: Batch, row: int, taken: int, course: Course) -> Row:
         """With the maze, its solution and the answer of each step as text, for the report."""
-        plain = super()._row(batch, row, taken, answers, right, sure)
+        plain = super()._row(batch, row, taken, course)
         texts = {
             "puzzle": characters_of(batch["tokens"][row].tolist()),
             "solution": characters_of(plain.target),
-            "answers": [characters_of(answer) for answer in answers.tolist()],
+            "answers": [characters_of(answer) for answer in course.answers[:, row].tolist()],
         }
         return replace(plain, output={**plain.output, **texts})
 
@@ -134,4 +172,9 @@ def maze_smoke() -> MazeConfig:
     )  # fmt: skip
 
 
-MazeTask.presets = {"maze": maze, "maze_smoke": maze_smoke}
+MazeTask.presets = {
+    "default": maze,
+    "maze": maze,
+    "maze_smoke": maze_smoke,
+    "smoke": maze_smoke,
+}

@@ -112,8 +112,8 @@ class RecallTask(DeepSupervisionTask[RecallConfig]):
         return (torch.zeros(1, self.config.data.length, dtype=torch.int64),)
 
 
-def default() -> RecallConfig:
-    """`train --preset default`: 99.9 % of validation's answers right (seeds 0 to 2).
+def recall() -> RecallConfig:
+    """`train --preset recall`: 99.9 % of validation's answers right (seeds 0 to 2).
 
     159,561 parameters; four to five minutes on one busy core. Distances of eight times the
     trained one keep 99.7 %. Without memory (`--model.backbone.use-memory False`) 1.6 %, which
@@ -129,8 +129,8 @@ def default() -> RecallConfig:
     )  # fmt: skip
 
 
-def smoke() -> RecallConfig:
-    """`train --preset smoke`: 29 to 34 % of answers, of which 25 % are chance (seeds 0, 1).
+def recall_smoke() -> RecallConfig:
+    """`train --preset recall_smoke`: 29 to 34 % of answers, of which 25 % are chance (seeds 0, 1).
 
     15,429 parameters and every part, three supervision steps among them; five seconds.
     """
@@ -149,11 +149,6 @@ def smoke() -> RecallConfig:
     )  # fmt: skip
 
 
-def tiny() -> RecallConfig:
-    """`train --preset tiny`: the smallest that has every part, for tests; it learns nothing."""
-    return replace(smoke(), training=replace(smoke().training, steps=6), model=SMOKE)
-
-
 def lm25m() -> RecallConfig:
     """`profile --preset lm25m`: 25,676,489 parameters, a vocabulary of 4,096. Not trained yet."""
     return RecallConfig(
@@ -166,4 +161,10 @@ def lm25m() -> RecallConfig:
     )  # fmt: skip
 
 
-RecallTask.presets = {"default": default, "smoke": smoke, "tiny": tiny, "lm25m": lm25m}
+RecallTask.presets = {
+    "default": recall,
+    "lm25m": lm25m,
+    "recall": recall,
+    "recall_smoke": recall_smoke,
+    "smoke": recall_smoke,
+}

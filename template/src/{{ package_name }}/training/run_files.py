@@ -80,6 +80,7 @@ def _facts(prepared: Prepared, now: dict[str, Any]) -> dict[str, Any]:
     request, config = prepared.request, prepared.config
     return {
         "task": request.task_name,
+        "task_facts": prepared.task.facts(),
         "preset": request.preset,
         "steps": config.training.steps,
         "data_fingerprint": prepared.splits.fingerprint,

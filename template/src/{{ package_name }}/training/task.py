@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config import RunConfig
-from ..data.dataset import Batch, Splits
+from ..data.dataset import Batch, Dataset, Splits
+from ..errors import RefusedInputError
 from ..seeding import derive, torch_generator
 
 Carry = dict[str, Tensor]
@@ -75,6 +76,15 @@ class ReportSection:
     pictures: Sequence[str] = ()
     table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
     """(header, rows)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileExamples:
+    """What a file that a person hands in has to be scored."""
+
+    dataset: Dataset
+    left_out: Sequence[str]
+    """A line about each part of the file that cannot be scored."""
 
 
 class Task(Generic[ConfigT]):
@@ -144,6 +154,27 @@ class Task(Generic[ConfigT]):
     def report_sections(self, rows: Sequence[Row], folder: Path) -> list[ReportSection]:
         """The task's own part of the report; pictures are written into `folder`."""
         return []
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of the task beside its config, as JSON values; by default nothing."""
+        return {}
+
+    def with_steps(self, steps: int) -> "Task[ConfigT]":
+        """The same task, whose model takes at most so many steps of its own for a prediction.
+
+        Raises RefusedInputError where a prediction takes no steps, which is the default.
+        """
+        raise RefusedInputError(
+            f"a model of the task {self.name!r} takes no steps of its own: leave --steps out"
+        )
+
+    def examples_of(self, path: Path) -> FileExamples:
+        """The examples in a file that a person hands in.
+
+        Raises RefusedInputError for a file without any, and where the task reads no files, which
+        is the default.
+        """
+        raise RefusedInputError(f"the task {self.name!r} reads no files: leave --file out")
 
     def example_input(self) -> tuple[Any, ...]:
         """Positional arguments of one forward call with batch size 1, for profiling."""

@@ -1,0 +1,1 @@
+"""Runs that take minutes: the evidence behind what the documents claim, one script a question."""

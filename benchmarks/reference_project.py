@@ -1,0 +1,65 @@
+"""A rendered reference project at work, and what a piece of evidence is."""
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.environments import overlay
+from tests.reference import answers, render_reference
+from tests.rendering import ROOT
+
+PACKAGE = str(answers()["package_name"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One requirement and what came out."""
+
+    claim: str
+    required: str
+    measured: str
+    holds: bool | None
+    """None where nothing is required."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    seconds: float
+    out: str
+    err: str
+    code: int
+
+
+class Reference:
+    """A rendered reference project, and the commands that its user types."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = render_reference(ROOT, folder / "project", ref="HEAD")
+        self.python = overlay(self.project) / "python"
+
+    def run(self, *words: str, codes: tuple[int, ...] = (0,)) -> "Done":
+        """Run a module of the project; its code must be one of `codes`."""
+        began = time.perf_counter()
+        done = subprocess.run(
+            [str(self.python), "-m", *words],
+            cwd=self.project,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds = time.perf_counter() - began
+        if done.returncode not in codes:
+            raise SystemExit(f"{' '.join(words)} left with {done.returncode}:\n{done.stderr}")
+        return Done(seconds, done.stdout, done.stderr, done.returncode)
+
+    def scores(self, run: str, split: str) -> dict[str, dict[str, float]]:
+        """Scores of a run on a split, with intervals."""
+        out = self.project / f"{run}-{split}.json"
+        self.run(PACKAGE, "evaluate", run, "--split", split, "--json", str(out))
+        return json.loads(out.read_text(encoding="utf-8"))["scores"]
