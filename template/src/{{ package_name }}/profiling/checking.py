@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .benchmark import REPETITIONS, budgeted, repetition
+from .benchmark import budgeted, measurements
 from .budget import Verdict, check_exact, check_measured
 from .exact import ExactQuantities
 from .machine import Machine
@@ -22,7 +22,7 @@ def check(
         return verdicts
     figures: dict[str, float] = {}
     if names_gpu(budgets[preset], machine.gpu):
-        figures = budgeted([repetition(subject.task, machine) for _ in range(REPETITIONS)])
+        figures = budgeted(list(measurements(subject.task, machine)))
     return verdicts + check_measured(preset, budgets, machine.gpu, figures)
 
 

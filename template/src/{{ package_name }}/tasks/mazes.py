@@ -14,6 +14,7 @@ from ..data.maze_rules import ALPHABET, PATH
 from ..data.mazes import (
     VOCABULARY,
     MazeDataConfig,
+    Mazes,
     characters_of,
     load_maze_splits,
 )
@@ -104,6 +105,10 @@ class MazeTask(DeepSupervisionTask[MazeConfig]):
     def example_input(self) -> tuple[Tensor]:
         """One maze of padding."""
         return (torch.zeros(1, self.config.data.cells, dtype=torch.int64),)
+
+    def example_candidate(self) -> Batch:
+        """A maze; all of them are drawn."""
+        return Mazes(config=self.config.data, split="train").example(0, None)
 
 
 def maze() -> MazeConfig:

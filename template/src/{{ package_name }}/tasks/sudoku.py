@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
 from ..data.dataset import Batch, Splits
-from ..data.sudoku import EMPTY_TOKEN, SudokuDataConfig, load_sudoku_splits
+from ..data.sudoku import EMPTY_TOKEN, SudokuDataConfig, SudokuPuzzles, load_sudoku_splits
+from ..data.sudoku_generator import puzzle_at
 from ..evaluation.difficulty import difficulty_section
 from ..evaluation.halting import halting_section
 from ..models.act_head import HaltingConfig
@@ -94,6 +95,11 @@ class SudokuTask(DeepSupervisionTask[SudokuConfig]):
     def example_input(self) -> tuple[Tensor]:
         """One empty grid."""
         return (torch.ones(1, self.config.data.cells, dtype=torch.int64),)
+
+    def example_candidate(self) -> Batch:
+        """A puzzle that is made here."""
+        puzzle = puzzle_at(0, self.config.data.side, "minimal", 0)
+        return SudokuPuzzles([puzzle], 0, augment=False).example(0, None)
 
 
 def grid25m() -> SudokuConfig:
