@@ -134,9 +134,16 @@ BREAKAGES = (
     Breakage(
         what="a limit holds on every GPU",
         file="profiling/budget.py",
-        old="if known == gpu and name in measured:",
+        old="if known == limit_on(gpu, limits) and name in measured:",
         new="if name in measured:",
         test=f"{BUDGET}::test_limits_hold_on_the_gpu_that_they_name",
+    ),
+    Breakage(
+        what="a limit for any GPU wins over the GPU's own",
+        file="profiling/budget.py",
+        old="for name in (gpu, gpu and ANY_GPU)",
+        new="for name in (gpu and ANY_GPU, gpu)",
+        test=f"{BUDGET}::test_a_limit_for_any_gpu_holds_where_the_gpu_has_none_of_its_own",
     ),
     Breakage(
         what="the latency budget holds for the slower mode",
