@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -51,13 +52,58 @@ SHIPPED = {
             "trainable_parameters": 15_881,
             "training_flops_per_example": 5_589_376,
         },
+        "grid25m": {
+            "checkpoint_bytes": 409_720_868,
+            "forward_flops_per_example": 110_123_742_720,
+            "graph_breaks": 0,
+            "inference_peak_vram_mib": {"any GPU": 953},
+            "latency_p50_ms": {"NVIDIA H100 80GB HBM3": 150, "NVIDIA H200": 150},
+            "optimizer_bytes": 204_854_364,
+            "parameters": 25_606_777,
+            "peak_vram_mib": {"any GPU": 5722},
+            "saved_activation_bytes_per_example": 399_793_648,
+            "trainable_parameters": 25_606_777,
+            "training_flops_per_example": 183_541_400_064,
+        },
+        "trm7m": {
+            "checkpoint_bytes": 109_322_320,
+            "forward_flops_per_example": 28_577_580_032,
+            "graph_breaks": 0,
+            "optimizer_bytes": 54_624_320,
+            "parameters": 6_828_034,
+            "saved_activation_bytes_per_example": 64_916_152,
+            "trainable_parameters": 6_828_034,
+            "training_flops_per_example": 47_630_519_296,
+        },
+        "trm7m_mixing": {
+            "checkpoint_bytes": 80_535_632,
+            "forward_flops_per_example": 25_632_306_176,
+            "graph_breaks": 0,
+            "optimizer_bytes": 40_230_976,
+            "parameters": 5_028_866,
+            "saved_activation_bytes_per_example": 103_452_608,
+            "trainable_parameters": 5_028_866,
+            "training_flops_per_example": 42_721_729_536,
+        },
     },
 }
+MIB = 2**20
+
+
+def shipped(example: str) -> dict[str, Any]:
+    """The budgets of a project with this example."""
+    text = (TEMPLATE / "budgets.toml.jinja").read_text(encoding="utf-8")
+    return tomllib.loads(jinja2.Template(text).render(example=example))
 
 
 def test_no_shipped_budget_is_raised_by_accident() -> None:
-    text = (TEMPLATE / "budgets.toml.jinja").read_text(encoding="utf-8")
-    rendered = {
-        example: tomllib.loads(jinja2.Template(text).render(example=example)) for example in SHIPPED
-    }
-    assert rendered == SHIPPED
+    assert {example: shipped(example) for example in SHIPPED} == SHIPPED
+
+
+def test_the_reference_model_keeps_the_sizes_that_it_was_ordered_with() -> None:
+    ordered = shipped("recursive_reasoner")["grid25m"]
+    assert abs(ordered["parameters"] - 25_000_000) <= 1_000_000
+    assert 0 < max(ordered["latency_p50_ms"].values()) <= 150
+    for name, most_bytes in (("peak_vram_mib", 6e9), ("inference_peak_vram_mib", 1e9)):
+        assert "any GPU" in ordered[name]
+        assert max(ordered[name].values()) * MIB <= most_bytes

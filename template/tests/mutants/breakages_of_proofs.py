@@ -7,6 +7,7 @@ REPLAY = "verification/test_replay.py"
 DOCTOR = "verification/test_doctor.py"
 MODEL = "verification/test_model_checks.py"
 EXACT = "profiling/test_exact.py"
+BENCH = "profiling/test_benchmark.py"
 BUDGET = "profiling/test_budget.py"
 FIT = "profiling/test_fit_vram.py"
 
@@ -133,13 +134,48 @@ BREAKAGES = (
     Breakage(
         what="a limit holds on every GPU",
         file="profiling/budget.py",
-        old="if known == gpu and name in measured:",
+        old="if known == limit_on(gpu, limits) and name in measured:",
         new="if name in measured:",
         test=f"{BUDGET}::test_limits_hold_on_the_gpu_that_they_name",
     ),
     Breakage(
-        what="the plan forgets the gradients",
+        what="a limit for any GPU wins over the GPU's own",
+        file="profiling/budget.py",
+        old="for name in (gpu, gpu and ANY_GPU)",
+        new="for name in (gpu and ANY_GPU, gpu)",
+        test=f"{BUDGET}::test_a_limit_for_any_gpu_holds_where_the_gpu_has_none_of_its_own",
+    ),
+    Breakage(
+        what="the latency budget holds for the slower mode",
+        file="profiling/benchmark.py",
+        old="return min(first,",
+        new="return max(first,",
+        test=f"{BENCH}::test_the_budget_holds_for_the_first_workload_in_its_faster_mode",
+    ),
+    Breakage(
+        what="the peak is that of a first step, before there is a carry",
+        file="profiling/benchmark.py",
+        old="STEPS_BEFORE = 2",
+        new="STEPS_BEFORE = 0",
+        test=f"{BENCH}::test_the_peak_is_that_of_steps_with_a_carry_and_an_optimizers_state",
+    ),
+    Breakage(
+        what="blocks stay compiled",
+        file="profiling/workloads.py",
+        old="            each[at] = block\n",
+        new="            pass\n",
+        test="profiling/test_workloads.py::test_each_block_has_a_graph_of_its_own_and_loses_it",
+    ),
+    Breakage(
+        what="the plan forgets the carry",
         file="profiling/fit_vram.py",
+        old='"old_and_new_carry": 2 * carry',
+        new='"old_and_new_carry": 0',
+        test=f"{FIT}::test_a_carry_is_there_twice_while_the_micro_batches_run",
+    ),
+    Breakage(
+        what="the plan forgets the gradients",
+        file="profiling/fit_counting.py",
         old='        "gradients": nbytes(trainable(model)),\n',
         new='        "gradients": 0,\n',
         test=f"{FIT}::test_what_does_not_grow",
@@ -168,8 +204,8 @@ BREAKAGES = (
     Breakage(
         what="a missing GPU passes",
         file="profiling/gpu_bench.py",
-        old="            code = 1\n    return code",
-        new="    return code",
+        old='asks for one", file=sys.stderr)\n        code = 1\n',
+        new='asks for one", file=sys.stderr)\n',
         test="profiling/test_gpu_bench.py::test_require_gpu_fails_without_one",
     ),
     Breakage(

@@ -157,7 +157,8 @@ def _budgets_path() -> Path:
 
 
 def _fit(subject: "Subject", memory_bytes: int, result: dict[str, Any]) -> None:
-    from ..profiling.fit_vram import fit, plan_lines
+    from ..profiling.fit_lines import plan_lines
+    from ..profiling.fit_vram import fit
     from ..profiling.profile import plan_values
 
     plan = fit(subject.task, memory_bytes)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, UntypedStorage, nn
 
+from ..training.device import blocks_of
 from .inputs import tensors_in
 
 
@@ -104,9 +105,8 @@ def _watched(model: nn.Module, found: Activations, here: list[Kept]) -> Iterator
     def leave(block: nn.Module, args: Any, output: Any) -> None:
         here.pop()
 
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     handles = []
-    for block in {block: None for blocks in lists for block in blocks}:
+    for block in blocks_of(model):
         handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(block.register_forward_hook(leave))
     try:

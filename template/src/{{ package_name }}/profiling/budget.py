@@ -1,7 +1,8 @@
 """budgets.toml: what a preset's model may cost, one table a preset.
 
 Exact quantities always count. Latency and memory are limits for the GPU that they name, in
-tables of their own: `[default.latency_p50_ms]`, `"NVIDIA H200" = 1.5`.
+tables of their own: `[default.latency_p50_ms]`, `"NVIDIA H200" = 1.5`. A limit for `"any GPU"`
+holds on those that the table does not name.
 """
 
 import json
@@ -17,8 +18,9 @@ from ..errors import RefusedInputError
 from ..tracking.manifest import replace_text
 from .exact import ExactQuantities
 
-ON_A_GPU = {"latency_p50_ms": 0.0, "peak_vram_mib": 0.03}
-"""{measured quantity: the share of its limit that it may be over}, for an allocator's whims."""
+ON_A_GPU = ("latency_p50_ms", "inference_peak_vram_mib", "peak_vram_mib")
+"""Measured quantities; the last is that of training."""
+ANY_GPU = "any GPU"
 
 Budgets = dict[str, dict[str, Any]]
 
@@ -58,7 +60,8 @@ def _check_entry(path: Path, preset: str, name: str, value: Any) -> None:
     if name in ON_A_GPU:
         if not isinstance(value, dict) or not all(map(_is_limit, value.values())):
             raise RefusedInputError(
-                f'{where} is {value!r}: write [{preset}.{name}] and below it "GPU NAME" = LIMIT'
+                f'{where} is {value!r}: write [{preset}.{name}] and below it "GPU NAME" = LIMIT, '
+                f'or "{ANY_GPU}" = LIMIT'
             )
     elif name not in _exact_names():
         known = [*_exact_names(), *ON_A_GPU]
@@ -101,27 +104,37 @@ def _exact(name: str, value: int, budget: int | None) -> Verdict:
     return Verdict(name=name, measured=value, budget=budget, state=state, text=text)
 
 
+def limit_on(gpu: str | None, limits: Mapping[str, float]) -> str | None:
+    """Whose of `limits` holds on `gpu`: its own, else that of any GPU; None for neither."""
+    return next((name for name in (gpu, gpu and ANY_GPU) if name in limits), None)
+
+
 def check_measured(
     preset: str, budgets: Mapping[str, Any], gpu: str | None, measured: Mapping[str, float]
 ) -> list[Verdict]:
-    """A verdict on each limit of a GPU; those of other GPUs than `gpu` are skipped."""
+    """A verdict on each limit that a GPU has; those that do not hold on `gpu` are skipped."""
     verdicts = []
-    for name, tolerance in ON_A_GPU.items():
-        for known, limit in budgets.get(preset, {}).get(name, {}).items():
-            if known == gpu and name in measured:
-                verdicts.append(_measured(name, measured[name], limit, tolerance, known))
-            else:
-                text = f"{name}: skipped: no {known}"
-                verdicts.append(
-                    Verdict(name=name, measured=None, budget=limit, state="skipped", text=text)
-                )
+    for name in ON_A_GPU:
+        limits = budgets.get(preset, {}).get(name, {})
+        for known, limit in limits.items():
+            if known == limit_on(gpu, limits) and name in measured:
+                verdicts.append(_measured(name, measured[name], limit, known))
+                continue
+            why = f"no {known}"
+            if known == ANY_GPU:
+                why = f"{gpu} has a limit of its own" if gpu in limits else "no GPU"
+            verdicts.append(_skipped(name, limit, why))
     return verdicts
 
 
-def _measured(name: str, value: float, limit: float, tolerance: float, gpu: str) -> Verdict:
-    allowance = f" (+ {tolerance:.0%})" if tolerance else ""
-    where = f"the budget {limit:g}{allowance} on {gpu}"
-    if value > limit * (1 + tolerance):
+def _skipped(name: str, limit: float, why: str) -> Verdict:
+    text = f"{name}: skipped: {why}"
+    return Verdict(name=name, measured=None, budget=limit, state="skipped", text=text)
+
+
+def _measured(name: str, value: float, limit: float, gpu: str) -> Verdict:
+    where = f"the budget {limit:g} on {gpu}"
+    if value > limit:
         text = f"{name} {value:.4g} is over {where} by {value - limit:.4g}"
         return Verdict(name=name, measured=value, budget=limit, state="over", text=text)
     text = f"{name} {value:.4g} is within {where}"

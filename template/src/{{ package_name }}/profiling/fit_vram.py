@@ -1,29 +1,27 @@
 """Which micro-batch fits a given memory: arithmetic on what was counted at batch sizes 2 and 3.
 
-    need(m) = weights + gradients + optimizer + average + activations(m) + ends(m) + reserve
+    need(m) = weights + gradients + optimizer + average + old and new carry
+              + max(activations(m) + ends(m), carry) + reserve
 
 Activations grow linearly with the micro-batch m; one example alone would not do to count them,
 as a batch norm refuses it. They are counted in the precision of the config, by autocast's rules
 for a CPU, with the copies of the weights that autocast makes. The ends are the batch and, in
 fp32, three times the model's output: what a cross-entropy keeps of it, and two gradients.
+
+The carry is there as it was and, in parts, as the micro-batches have made it. The parts are
+joined at the end of a step, when no activations are kept: then a third carry is there instead.
 """
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-
-from ..config import RunConfig, TrainingConfig
+from ..config import RunConfig
 from ..errors import RefusedInputError
-from ..training.device import autocast
 from ..training.task import Task
-from .activations import Activations, saved_activations
 from .exact import without_memory
-from .inputs import example_arguments, repeated, tensors_in
-from .weights import held_bytes, nbytes, optimizer_bytes, state_bytes, trainable
+from .fit_counting import Line, carry_bytes, count
 
 CONTEXT_BYTES = 512 * 2**20
 """What a GPU's driver and libraries take before the first tensor."""
@@ -31,8 +29,6 @@ SLACK = 0.10
 """The allocator's rounding and fragments, and kernels' workspaces, as a share of the rest."""
 SMALL_MICRO_BATCH = 8
 """Below it a GPU is mostly idle, and recomputing a forward pass costs less than that."""
-OUTPUT_COPIES = 3
-"""Tensors of the output's size that a loss and its backward pass hold at once."""
 _UNITS = {"GiB": 2**30, "MiB": 2**20, "GB": 10**9, "MB": 10**6}
 
 
@@ -44,29 +40,6 @@ def parse_memory(text: str) -> int:
             f"--fit-vram {text}: write a number and a unit, as 6GiB (units: {', '.join(_UNITS)})"
         )
     return int(float(found[1]) * _UNITS[found[2]])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """a + b m bytes for a micro-batch of m examples."""
-
-    constant: int
-    per_example: int
-
-    def at(self, micro_batch: int) -> int:
-        """Bytes for `micro_batch` examples."""
-        return self.constant + self.per_example * micro_batch
-
-    def __add__(self, other: "Line") -> "Line":
-        return Line(
-            constant=self.constant + other.constant,
-            per_example=self.per_example + other.per_example,
-        )
-
-    @classmethod
-    def through(cls, two: int, three: int) -> "Line":
-        """The line through what 2 and 3 examples need."""
-        return cls(constant=3 * two - 2 * three, per_example=three - two)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,17 +76,23 @@ class Plan:
 def fit(task: Task[Any], memory_bytes: int) -> Plan:
     """The plan for training the task with its batch size in `memory_bytes`."""
     config: RunConfig = task.config
-    counted, counted_on = without_memory(task, _count, "batches 2 and 3")
-    fixed, batch_size = sum(counted.fixed_bytes.values()), config.training.batch_size
+    counted, counted_on = without_memory(task, count, "batches 2 and 3")
+    batch_size, carry = config.training.batch_size, carry_bytes(task)
+    fixed_bytes = {**counted.fixed_bytes, "old_and_new_carry": 2 * carry}
     options = tuple(
-        _option(checkpointing, line + counted.ends, fixed, memory_bytes, batch_size)
+        _option(
+            checkpointing,
+            _Growing(fixed=sum(fixed_bytes.values()), line=line + counted.ends, at_least=carry),
+            memory_bytes,
+            batch_size,
+        )
         for checkpointing, line in counted.activations.items()
     )
     chosen, why = _choose(options, memory_bytes)
     return Plan(
         memory_bytes=memory_bytes,
         batch_size=batch_size,
-        fixed_bytes=counted.fixed_bytes,
+        fixed_bytes=fixed_bytes,
         activations=counted.activations,
         ends=counted.ends,
         precision=config.training.precision,
@@ -124,64 +103,40 @@ def fit(task: Task[Any], memory_bytes: int) -> Plan:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Counted:
-    fixed_bytes: dict[str, int]
-    activations: dict[bool, Line]
-    ends: Line
-
-
-def _count(task: Task[Any]) -> _Counted:
-    config: RunConfig = task.config
-    model = task.build_model().train()
-    fixed = {
-        "weights": held_bytes(model),
-        "gradients": nbytes(trainable(model)),
-        "optimizer": optimizer_bytes(model),
-        "average": state_bytes(model) if config.training.ema_decay else 0,
-    }
-    arguments = example_arguments(task)
-    (two, two_ends), (three, three_ends) = (
-        _pass(model, repeated(arguments, rows), config.training) for rows in (2, 3)
-    )
-    kept = Line.through(two.all_bytes(), three.all_bytes())
-    lines = {False: kept}
-    if two.in_blocks:
-        recomputed = Line.through(two.checkpointed_bytes(), three.checkpointed_bytes())
-        if config.training.precision != "fp32":
-            # autocast's copies of the weights stay until its forward pass is over
-            recomputed = replace(recomputed, constant=max(kept.constant, recomputed.constant))
-        lines[True] = recomputed
-    ends = Line.through(two_ends, three_ends)
-    return _Counted(fixed_bytes=fixed, activations=lines, ends=ends)
-
-
-def _pass(
-    model: nn.Module, arguments: tuple[Any, ...], training: TrainingConfig
-) -> tuple[Activations, int]:
-    """What a forward pass keeps, and the bytes of its batch and of what a loss makes of it."""
-    with autocast(torch.device("cpu"), training):
-        activations, output = saved_activations(model, lambda: model(*arguments))
-    elements = sum(tensor.numel() for tensor in tensors_in(output) if tensor.requires_grad)
-    ends = nbytes(tensors_in(arguments)) + OUTPUT_COPIES * torch.float32.itemsize * elements
-    return activations, ends
-
-
 def need(fixed: int, activations: int) -> int:
     """Bytes in all, with the reserve."""
     return CONTEXT_BYTES + math.ceil((fixed + activations) * (1 + SLACK))
 
 
-def _option(checkpointing: bool, line: Line, fixed: int, memory: int, batch_size: int) -> Option:
-    free = (memory - CONTEXT_BYTES) / (1 + SLACK) - fixed - line.constant
-    largest = int(free // line.per_example) if line.per_example else batch_size * (free >= 0)
-    micro_batch = max(0, min(batch_size, largest))
+@dataclass(frozen=True, kw_only=True)
+class _Growing:
+    """What a step needs: `fixed`, and what grows with the micro-batch but is `at_least` so much."""
+
+    fixed: int
+    line: Line
+    at_least: int
+
+    def need(self, micro_batch: int) -> int:
+        return need(self.fixed, max(self.line.at(micro_batch), self.at_least))
+
+    def largest(self, memory: int, batch_size: int) -> int:
+        """The largest micro-batch that fits; 0 where none does."""
+        free = (memory - CONTEXT_BYTES) / (1 + SLACK) - self.fixed
+        if free < self.at_least:
+            return 0
+        free, each = free - self.line.constant, self.line.per_example
+        rows = int(free // each) if each else batch_size * (free >= 0)
+        return max(0, min(batch_size, rows))
+
+
+def _option(checkpointing: bool, growing: _Growing, memory: int, batch_size: int) -> Option:
+    micro_batch = growing.largest(memory, batch_size)
     if not micro_batch:
         return Option(
             activation_checkpointing=checkpointing,
             micro_batch=0,
             accumulation_steps=0,
-            need_bytes=need(fixed, line.at(1)),
+            need_bytes=growing.need(1),
         )
     accumulation_steps = math.ceil(batch_size / micro_batch)
     even = math.ceil(batch_size / accumulation_steps)
@@ -189,7 +144,7 @@ def _option(checkpointing: bool, line: Line, fixed: int, memory: int, batch_size
         activation_checkpointing=checkpointing,
         micro_batch=even,
         accumulation_steps=accumulation_steps,
-        need_bytes=need(fixed, line.at(even)),
+        need_bytes=growing.need(even),
     )
 
 
@@ -221,30 +176,3 @@ def _choose(options: tuple[Option, ...], memory: int) -> tuple[Option | None, st
 def shown(size: int) -> str:
     """Bytes for people."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB"
-
-
-def plan_lines(plan: Plan) -> list[str]:
-    """What `profile --fit-vram` prints."""
-    counted = f"counted in {plan.precision} on {plan.counted_on}"
-    lines = [f"what fits {shown(plan.memory_bytes)} ({counted})"]
-    lines += [f"  {name:<38}{shown(size):>12}" for name, size in plan.fixed_bytes.items()]
-    lines.append(f"  {'reserve':<38}{shown(CONTEXT_BYTES):>12} + {SLACK:.0%} of the rest")
-    lines.append(f"  {'an example, itself and its loss':<38}{shown(plan.ends.per_example):>12}")
-    for option in plan.options:
-        name = "recomputed" if option.activation_checkpointing else "kept"
-        line = plan.activations[option.activation_checkpointing]
-        always = f" + {shown(line.constant)} at any size" if line.constant else ""
-        label = f"an example, activations {name}"
-        lines.append(f"  {label:<38}{shown(line.per_example):>12}{always}")
-        fits = f"micro-batch {option.micro_batch} x {option.accumulation_steps} accumulation steps"
-        said = fits if option.micro_batch else "not one example fits: it"
-        lines.append(f"    {said} needs {shown(option.need_bytes)}")
-    if plan.chosen is None:
-        return [*lines, f"nothing fits: {plan.why}"]
-    flag = str(plan.chosen.activation_checkpointing)
-    return [
-        *lines,
-        f"take --training.accumulation_steps {plan.chosen.accumulation_steps} "
-        f"--training.activation_checkpointing {flag} for the batch of {plan.batch_size}",
-        f"because {plan.why}",
-    ]

@@ -21,7 +21,18 @@ def latency(
     task: Task[Any], machine: Machine, limits: Limits = LATENCY_LIMITS
 ) -> dict[str, float | int | str | None]:
     """`latency_batch1_*` of one example after another, and the peak memory meanwhile."""
-    call = _caller(task, _ready_model(task, machine), machine, 1)
+    return call_figures(one_forward_call(task, machine), machine, limits)
+
+
+def one_forward_call(task: Task[Any], machine: Machine) -> Callable[[], None]:
+    """A forward call of an untrained model with one example, compiled if the config says so."""
+    return _caller(task, _ready_model(task, machine), machine, 1)
+
+
+def call_figures(
+    call: Callable[[], object], machine: Machine, limits: Limits
+) -> dict[str, float | int | str | None]:
+    """`latency_batch1_*` of `call`, which works on one example, and the peak memory meanwhile."""
     reset_memory(machine)
     samples = sample_ms(call, clock=machine.clock, device=machine.device, limits=limits)
     return {

@@ -1,5 +1,7 @@
 """What figures are measured on: device, clock and memory meter, all of which tests replace."""
 
+import gc
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,7 +33,8 @@ class CudaMemory:
     device: torch.device
 
     def reset(self) -> None:
-        """Return what is cached and forget the peak."""
+        """Free what nobody holds any more, return what is cached, and forget the peak."""
+        gc.collect()  # a model with recomputed blocks refers to itself
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.device)
 
@@ -51,6 +54,8 @@ class Machine:
     clock: Clock = field(default_factory=WallClock)
     memory: PeakMemory | None = None
     """None where peaks cannot be read."""
+    compiler: str | Callable[..., Any] | None = None
+    """torch.compile's backend for blocks; None where none are compiled."""
 
     @property
     def on_gpu(self) -> bool:
@@ -81,7 +86,10 @@ def this_machine(runtime: RuntimeConfig) -> Machine:
     if device.type != "cuda":
         return Machine(device=device, gpu=None)
     return Machine(
-        device=device, gpu=torch.cuda.get_device_name(device), memory=CudaMemory(device=device)
+        device=device,
+        gpu=torch.cuda.get_device_name(device),
+        memory=CudaMemory(device=device),
+        compiler="inductor",
     )
 
 

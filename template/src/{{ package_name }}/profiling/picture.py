@@ -48,17 +48,24 @@ def draw_profile(result: Mapping[str, Any], path: Path) -> str:
     return _save(figure, path, title(result))
 
 
-def draw_repetitions(repetitions: Sequence[Mapping[str, float]], path: Path, text: str) -> str:
+def draw_repetitions(repetitions: Sequence[Mapping[str, Any]], path: Path, text: str) -> str:
     """Draw latency and peak memory of each repetition; returns as `draw_profile` does."""
     figure, panels = _figure(2)
     if figure is None:
         return NO_MATPLOTLIB
-    count = list(range(1, len(repetitions) + 1))
-    for panel, key, unit, name in (
-        (panels[0], "latency_batch1_p50_ms", "ms, p50", "latency at batch 1"),
-        (panels[1], "training_step_peak_allocated_mib", "MiB", "peak memory of a training step"),
-    ):
-        _line(panel, count, [each[key] for each in repetitions], ("repetition", unit, name))
+    lines: dict[str, tuple[list[int], list[float]]] = {}
+    for count, each in enumerate(repetitions, start=1):
+        for row in each["timings"]:
+            line = lines.setdefault(f"{row['workload']}, {row['mode']}", ([], []))
+            line[0].append(count)
+            line[1].append(row["latency_batch1_p50_ms"])
+    for label, (counts, medians) in lines.items():
+        panels[0].plot(counts, medians, marker="o", label=label)
+    _labelled(panels[0], ("repetition", "ms, p50", "latency at batch 1"))
+    panels[0].legend(fontsize=7)
+    peaks = [each["training_step_peak_allocated_mib"] for each in repetitions]
+    labels = ("repetition", "MiB allocated", "peak memory of a training step")
+    _line(panels[1], range(1, len(peaks) + 1), peaks, labels)
     return _save(figure, path, text)
 
 
@@ -91,6 +98,10 @@ def _bars(panel: Any, values: Mapping[str, float], unit: str, text: str) -> None
 
 def _line(panel: Any, x: Sequence[float], y: Sequence[float], labels: tuple[str, str, str]) -> None:
     panel.plot(x, y, marker="o", color=_SECOND)
+    _labelled(panel, labels)
+
+
+def _labelled(panel: Any, labels: tuple[str, str, str]) -> None:
     panel.set_xlabel(labels[0])
     panel.set_ylabel(labels[1])
     panel.set_title(labels[2], fontsize=10)

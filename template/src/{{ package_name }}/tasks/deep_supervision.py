@@ -26,9 +26,10 @@ from ..models.act_head import (
 )
 from ..models.full_model import ReasonerConfig, RecursiveReasoner, SupervisionStep
 from ..seeding import torch_generator
-from ..training.task import Carry, LossOutput, Row, StepKeys, Task
+from ..training.task import Carry, LossOutput, Row, StepKeys, Task, Workload
 from .course import Course, asked_of, full_course, stops
 from .losses import answer_loss, token_accuracy
+from .workloads import solving_workloads
 
 HALTING_WEIGHT = 0.5
 """Weight of the halting loss beside the answer's (TRM, figure 3)."""
@@ -159,7 +160,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
             first: SupervisionStep = model(batch["tokens"], None, None, documents)
             return first
         like = carry["answer"]
-        start = initial_states(model)(like)
+        start = reasoner_of(model).initial(like)
         fresh = carry["steps"] == 0
         answer, latent = (
             torch.where(_as(fresh, like), begun, carry[name])
@@ -213,6 +214,13 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
             return found | {"accuracy": sum(row.output["right"] for row in rows) / len(rows)}
         return found | halting_scores(rows) | tuned_scores(rows)
 
+    def workloads(self, model: nn.Module) -> Sequence[Workload]:
+        """A grid is solved, at full depth and stopped early; of a sequence, one forward call."""
+        if self.reasoner.backbone.causal:
+            return ()
+        tokens: Tensor = self.example_input()[0]
+        return solving_workloads(reasoner_of(model), tokens, self.name)
+
 
 def reasoner_of(model: nn.Module) -> RecursiveReasoner:
     """The reasoner itself, where `model` may be its compiled form."""
@@ -220,11 +228,6 @@ def reasoner_of(model: nn.Module) -> RecursiveReasoner:
     if not isinstance(inner, RecursiveReasoner):
         raise TypeError(f"a deep supervision task trains a RecursiveReasoner, got {type(inner)}")
     return inner
-
-
-def initial_states(model: nn.Module) -> nn.Module:
-    """The module that gives every example its first states."""
-    return reasoner_of(model).initial
 
 
 def _as(rows: Tensor, like: Tensor) -> Tensor:

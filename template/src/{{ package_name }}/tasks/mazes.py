@@ -16,6 +16,7 @@ from ..data.mazes import (
     VOCABULARY,
     GivenMazes,
     MazeDataConfig,
+    Mazes,
     characters_of,
     load_maze_splits,
     tokens_of,
@@ -142,6 +143,10 @@ class MazeTask(PuzzleTask[MazeConfig]):
     def example_input(self) -> tuple[Tensor]:
         """One maze of padding."""
         return (torch.zeros(1, self.config.data.cells, dtype=torch.int64),)
+
+    def example_candidate(self) -> Batch:
+        """A maze; all of them are drawn."""
+        return Mazes(config=self.config.data, split="train").example(0, None)
 
 
 def maze() -> MazeConfig:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
 from ..config_fields import require
-from ..data.dataset import Splits
-from ..data.recall import RecallDataConfig, load_recall_splits, with_gap
+from ..data.dataset import Batch, Splits
+from ..data.recall import Recall, RecallDataConfig, load_recall_splits, with_gap
 from ..evaluation.predictions import predict
 from ..models.act_head import HaltingConfig
 from ..models.full_model import ReasonerConfig, RecursiveReasoner
@@ -110,6 +110,10 @@ class RecallTask(DeepSupervisionTask[RecallConfig]):
     def example_input(self) -> tuple[Tensor]:
         """One example of padding."""
         return (torch.zeros(1, self.config.data.length, dtype=torch.int64),)
+
+    def example_candidate(self) -> Batch:
+        """An example; all of them are drawn."""
+        return Recall(config=self.config.data, split="train").example(0, None)
 
 
 def recall() -> RecallConfig:

@@ -38,19 +38,25 @@ def build_scaler(device: torch.device, training: TrainingConfig) -> torch.amp.Gr
     return torch.amp.GradScaler(device.type) if training.precision == "fp16" else None
 
 
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The members of the model's nn.ModuleLists, each once: the parts that it repeats."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return list(dict.fromkeys(block for blocks in lists for block in blocks))
+
+
 def checkpoint_activations(model: nn.Module) -> None:
     """Recompute each block of the model's nn.ModuleLists in backward instead of storing it.
 
-    Names of parameters stay as they are. Raises RefusedInputError for a model without an
-    nn.ModuleList, of which nothing could be recomputed.
+    Names of parameters stay as they are. Raises RefusedInputError for a model without blocks,
+    of which nothing could be recomputed.
     """
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    if not lists:
+    blocks = blocks_of(model)
+    if not blocks:
         raise RefusedInputError(
             "training.activation_checkpointing is on, but the model keeps no blocks in an "
             "nn.ModuleList: turn it off, or put the repeated blocks into one"
         )
-    for block in (block for blocks in lists for block in blocks):
+    for block in blocks:
         _recompute(block)
 
 

@@ -87,6 +87,17 @@ class FileExamples:
     """A line about each part of the file that cannot be scored."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """Something that a model is asked to do with one example, and that is worth timing."""
+
+    name: str
+    """A short identifier, such as `full_depth`."""
+    description: str
+    """What exactly runs, in a few words; it is printed and stored with the number."""
+    run: Callable[[], object]
+
+
 class Task(Generic[ConfigT]):
     """A data set, a model, a loss and scores, under one name.
 
@@ -179,3 +190,19 @@ class Task(Generic[ConfigT]):
     def example_input(self) -> tuple[Any, ...]:
         """Positional arguments of one forward call with batch size 1, for profiling."""
         raise NotImplementedError
+
+    def example_candidate(self) -> Batch | None:
+        """One example as the training split gives it, made without any file, for profiling.
+
+        With it `gpu_bench` takes real steps, carry and loss included, and `--fit-vram` counts
+        the carry; by default there is none, and steps are taken on noise.
+        """
+        return None
+
+    def workloads(self, model: nn.Module) -> Sequence[Workload]:
+        """What `gpu_bench` times; the first is what the latency budget is for.
+
+        `model` is in eval mode and on its device, and no gradient is kept. By default nothing
+        but one forward call of `example_input()`.
+        """
+        return ()
