@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from .environments import overlay, run
-from .rendering import DEFAULT_PACKAGE, commit
+from .reference import own_files
+from .rendering import DEFAULT_PACKAGE, commit, files_in, render
 from .test_rendered_suites import environment
 from .updating import conflicts, insert_first, started_project, status, update
 
@@ -52,6 +53,13 @@ class Journey:
         text = (self.project / "README.md").read_text(encoding="utf-8")
         part = text.split("## Make it yours")[1].split("### Five occasions")[0]
         return re.findall(r"```(\w+)\n(.*?)```", part, re.DOTALL)
+
+    def mine(self) -> list[Path]:
+        """The files that its user owns, relative to the project."""
+        kinds = ("data", "models", "tasks")
+        files = [SOURCE / kind / "diabetes.py" for kind in kinds]
+        tests = [Path("tests") / kind / "test_diabetes.py" for kind in kinds]
+        return [*files, *tests, SOURCE / "project.py"]
 
     def edits(self) -> tuple[int, int]:
         """Lines added and removed since the last commit."""
@@ -165,4 +173,30 @@ def test_an_update_of_the_trainer_merges_and_everything_works_again(journey: Jou
     mine = [f"tests/{kind}/test_diabetes.py" for kind in ("data", "models", "tasks")]
     journey.types(
         f"pytest -q -p no:cacheprovider {' '.join(mine)} tests/training tests/test_layers.py"
+    )
+
+
+def test_deleting_the_reference_model_leaves_what_deleting_the_digits_leaves(
+    journey: Journey, versions: Path, tmp_path: Path
+) -> None:
+    """The reference's own step 4: the same project remains, whatever it started from."""
+    project = started_project(versions, tmp_path / "project", "1.0.0", "recursive_reasoner")
+    other = Journey(project)
+    overlay(project)
+    for mine in journey.mine():
+        shutil.copy2(journey.project / mine, project / mine)
+    *_, deleting = (text for language, text in other.section() if language == "bash")
+    for line in deleting.splitlines():
+        if line.split()[0] in ("find", "rm"):
+            run(["bash", "-c", line], project)
+    removed = {"data/test_digits.py", "models/test_residual.py", "tasks/test_digits.py"}
+    removed = {f"tests/{name}" for name in removed}
+    removed |= {f"{SOURCE}/{n}.py" for n in ("data/digits", "models/residual", "tasks/digits")}
+    fresh = render(versions, tmp_path / "fresh", ref="1.0.0")
+    assert own_files(project) == (files_in(fresh) - removed) | {str(p) for p in journey.mine()}
+    assert "finished at step" in other.types(f"{DEFAULT_PACKAGE} train --preset smoke")
+    other.types(f"{DEFAULT_PACKAGE} profile --preset default --accept")
+    other.types("ruff check --no-cache .")
+    other.types(
+        "pytest -q -p no:cacheprovider tests/test_layers.py tests/test_cli.py tests/mutants"
     )

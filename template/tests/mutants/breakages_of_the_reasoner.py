@@ -480,16 +480,23 @@ OF_HALTING = (
     Breakage(
         what="a fresh row goes on from the states of the one before",
         file="tasks/deep_supervision.py",
-        old='fresh = carry["steps"] == 0',
-        new='fresh = carry["steps"] < 0',
+        old='fresh = carry["halted"]\n        answer',
+        new='fresh = torch.zeros_like(carry["halted"])\n        answer',
         test=f"{SUPERVISION}::{AN_EXAMPLE}",
     ),
     Breakage(
         what="a fresh row keeps the steps of the one before",
         file="tasks/deep_supervision.py",
-        old='"steps": torch.where(fresh, 0, carry["steps"])',
+        old='"steps": torch.where(fresh, self._first_steps(carry), carry["steps"])',
         new='"steps": carry["steps"]',
         test=f"{SUPERVISION}::{AN_EXAMPLE}",
+    ),
+    Breakage(
+        what="the rows of the first batch leave together",
+        file="tasks/deep_supervision.py",
+        old='        if int(carry["updates"][0]):\n',
+        new="        if carry:\n",
+        test=f"{SUPERVISION}::test_rows_of_the_first_batch_do_not_leave_together",
     ),
     Breakage(
         what="a halted row keeps its data",
@@ -508,8 +515,8 @@ OF_HALTING = (
     Breakage(
         what="exploration draws the same at each update",
         file="tasks/deep_supervision.py",
-        old='int(carry["updates"][0])',
-        new="0",
+        old='"exploration", int(carry["updates"][0])',
+        new='"exploration", 0',
         test=f"{SUPERVISION}::test_exploration_does_not_depend_on_how_a_batch_is_split",
     ),
     Breakage(

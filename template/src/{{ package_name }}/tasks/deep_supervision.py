@@ -90,10 +90,23 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         minimum = exploration_minimum(len(fresh), self.reasoner.halting, generator)
         begun = {
             **carry,
-            "steps": torch.where(fresh, 0, carry["steps"]),
+            "steps": torch.where(fresh, self._first_steps(carry), carry["steps"]),
             "minimum": torch.where(fresh, minimum.to(fresh.device), carry["minimum"]),
         }
         return batch, begun
+
+    def _first_steps(self, carry: Carry) -> Tensor:
+        """int64 [B]: the steps that fresh rows count from, 0 but for a run's very first batch.
+
+        Its rows count from random numbers, so that they do not leave together for as long as none
+        is ever right: each update then sees rows of every age, and new ones.
+        """
+        if int(carry["updates"][0]):
+            return torch.zeros_like(carry["steps"])
+        generator = torch_generator(self.config.seed, "first steps")
+        most = self.reasoner.halting.max_steps
+        drawn = torch.randint(0, most, carry["steps"].shape, generator=generator)
+        return drawn.to(carry["steps"].device)
 
     def _empty_carry(self, candidates: Batch) -> Carry:
         """As if every row had just halted; the states are set when the model is at hand."""
@@ -161,7 +174,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
             return first
         like = carry["answer"]
         start = reasoner_of(model).initial(like)
-        fresh = carry["steps"] == 0
+        fresh = carry["halted"]
         answer, latent = (
             torch.where(_as(fresh, like), begun, carry[name])
             for name, begun in zip(("answer", "latent"), start, strict=True)

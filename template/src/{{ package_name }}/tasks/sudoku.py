@@ -212,11 +212,11 @@ def sudoku4() -> SudokuConfig:
         data=SudokuDataConfig(side=4),
         model=SMALL,
         training=TrainingConfig(
-            steps=1500, batch_size=32, learning_rate=2e-3, schedule="wsd", warmup_steps=50,
-            weight_decay=0.1, beta2=0.95, ema_decay=0.99, select_on="ema",
+            steps=2500, batch_size=32, learning_rate=1e-3, schedule="wsd", warmup_steps=100,
+            weight_decay=0.1, beta2=0.95, ema_decay=0.995, select_on="ema",
         ),
-        evaluation=EvaluationConfig(every_steps=500),
-        checkpoint=CheckpointConfig(every_steps=500),
+        evaluation=EvaluationConfig(every_steps=1250),
+        checkpoint=CheckpointConfig(every_steps=1250),
     )  # fmt: skip
 
 
