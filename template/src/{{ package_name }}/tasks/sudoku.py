@@ -210,13 +210,13 @@ def sudoku4() -> SudokuConfig:
     """`train --preset sudoku4`: 4 x 4 (to be measured)."""
     return SudokuConfig(
         data=SudokuDataConfig(side=4),
-        model=SMALL,
+        model=replace(SMALL, halting=replace(SMALL.halting, max_steps=8)),
         training=TrainingConfig(
-            steps=2500, batch_size=32, learning_rate=1e-3, schedule="wsd", warmup_steps=100,
+            steps=2000, batch_size=32, learning_rate=1e-3, schedule="wsd", warmup_steps=100,
             weight_decay=0.1, beta2=0.95, ema_decay=0.995, select_on="ema",
         ),
-        evaluation=EvaluationConfig(every_steps=1250),
-        checkpoint=CheckpointConfig(every_steps=1250),
+        evaluation=EvaluationConfig(every_steps=1000),
+        checkpoint=CheckpointConfig(every_steps=1000),
     )  # fmt: skip
 
 
