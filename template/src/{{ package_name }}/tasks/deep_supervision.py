@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..config import RunConfig
 from ..data.dataset import Batch
 from ..data.labels import IGNORED
+from ..evaluation.answers import answer_scores
 from ..evaluation.halting import halting_scores, tuned_scores
 from ..models.act_head import (
     exploration_minimum,
@@ -217,14 +218,8 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         `threshold` is the lowest one at which stopping costs these rows at most half a point of
         accuracy; on validation it is what `use_validation` takes over.
         """
-        hits = [
-            (given == wanted) for row in rows
-            for given, wanted in zip(row.output["answer"], row.target, strict=True)
-        ]  # fmt: skip
-        found = {"token_accuracy": sum(hits) / len(hits)}
-        if self.causal:
-            return found | {"accuracy": sum(row.output["right"] for row in rows) / len(rows)}
-        return found | halting_scores(rows) | tuned_scores(rows)
+        found = answer_scores(rows)
+        return found if self.causal else found | halting_scores(rows) | tuned_scores(rows)
 
 
 def reasoner_of(model: nn.Module) -> RecursiveReasoner:
