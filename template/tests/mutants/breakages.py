@@ -207,6 +207,13 @@ BREAKAGES = (
         test="evaluation/test_columns.py::test_what_is_drawn_was_read_once",
     ),
     Breakage(
+        what="the report looks into the last weights",
+        file="evaluation/report.py",
+        old='load_weights(run_dir, "best")',
+        new='load_weights(run_dir, "last")',
+        test="evaluation/test_report.py::test_the_task_may_look_into_the_best_weights",
+    ),
+    Breakage(
         what="the confusion matrix is transposed",
         file="evaluation/classification.py",
         old="targets * classes + probabilities.argmax(1)",

@@ -606,5 +606,13 @@ OF_THE_REPORT = (
         new="(values <= part[-1])",
         test="evaluation/test_difficulty.py::test_minimal_items_are_in_a_group_of_their_own_only",
     ),
+    Breakage(
+        what="a digit that contradicts the solution is not marked",
+        file="evaluation/sudoku_steps.py",
+        old="return digit not in (0, self.solution[cell])",
+        new="return digit < 0",
+        test="evaluation/test_steps.py::"
+        "test_digits_say_whose_they_are_and_wrong_ones_stand_in_filled_cells",
+    ),
 )
 BREAKAGES = OF_ATTENTION + OF_MEMORY + OF_THE_NETWORK + OF_HALTING + OF_RECALL + OF_THE_REPORT

@@ -4,6 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from torch import Tensor, nn
+
 from ..data.dataset import Dataset, Splits
 from ..data.test_lock import ledger_path, read_ledger, record_opening, request_opening
 from ..errors import RefusedInputError, RunFailedError
@@ -122,15 +125,24 @@ def _shown(run_dir: Path) -> str:
     return str(full.relative_to(root) if full.is_relative_to(root) else full)
 
 
-def _predict(task: Task[Any], tensors: dict[str, Any], dataset: Dataset) -> list[Row]:
+def trained_model(task: Task[Any], tensors: dict[str, Tensor]) -> tuple[nn.Module, torch.device]:
+    """The task's model with these weights, in eval mode and on the device of its config.
+
+    Threads and determinism are those of the config from then on.
+    """
     runtime = task.config.runtime
     set_threads(runtime.threads)
     set_determinism(runtime.determinism)
     device = choose_device(runtime)
     model = task.build_model()
     model.load_state_dict(tensors)
+    return model.to(device).eval(), device
+
+
+def _predict(task: Task[Any], tensors: dict[str, Tensor], dataset: Dataset) -> list[Row]:
+    model, device = trained_model(task, tensors)
     size = task.config.evaluation.batch_size
-    return predict(task, model.to(device), dataset, batch_size=size, device=device)
+    return predict(task, model, dataset, batch_size=size, device=device)
 
 
 def _check_complete(rows: list[Row], dataset: Dataset) -> None:

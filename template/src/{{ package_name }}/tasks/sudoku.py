@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
-from ..data.dataset import Batch, Splits
+from ..data.dataset import Batch, Dataset, Splits
 from ..data.sudoku import EMPTY_TOKEN, SudokuDataConfig, load_sudoku_splits
 from ..evaluation.difficulty import difficulty_section
 from ..evaluation.halting import halting_section
+from ..evaluation.sudoku_steps import sudoku_steps_section
 from ..models.act_head import HaltingConfig
 from ..models.full_model import ReasonerConfig, RecursiveReasoner
 from ..models.neural_memory import MemoryConfig
 from ..models.titans_mag import BackboneConfig
 from ..models.trm_wrapper import RecursionConfig
 from ..training.task import ReportSection, Row
-from .deep_supervision import DeepSupervisionTask
+from .deep_supervision import DeepSupervisionTask, reasoner_of
 
 GRID25M = ReasonerConfig(
     backbone=BackboneConfig(
@@ -90,6 +91,13 @@ class SudokuTask(DeepSupervisionTask[SudokuConfig]):
     def report_sections(self, rows: Sequence[Row], folder: Path) -> list[ReportSection]:
         """Accuracy by empty cells; steps taken, and against the first step that was right."""
         return [difficulty_section(rows, folder, "empty cells"), halting_section(rows, folder)]
+
+    def inspection_sections(
+        self, model: nn.Module, rows: Sequence[Row], examples: Dataset, folder: Path
+    ) -> list[ReportSection]:
+        """A puzzle solved step by step, then what all tasks of the reasoner tell."""
+        shown = sudoku_steps_section(reasoner_of(model), rows, examples, folder)
+        return [shown, *super().inspection_sections(model, rows, examples, folder)]
 
     def example_input(self) -> tuple[Tensor]:
         """One empty grid."""
