@@ -16,6 +16,7 @@ PRESETS = "models/test_presets.py::test_a_preset_has_exactly_as_many_parameters_
 FAILURES = "models/test_failures.py"
 SUPERVISION = "tasks/test_deep_supervision.py"
 HALTING = "evaluation/test_halting.py"
+MEMORY_USE = "evaluation/test_memory_use.py"
 RECALL = "data/test_recall.py"
 A_LOOP = "test_values_and_gradients_are_those_of_a_loop_over_tokens"
 AN_EXAMPLE = "test_halted_rows_take_candidates_and_others_keep_their_data"
@@ -599,6 +600,27 @@ OF_RECALL = (
     ),
 )
 OF_THE_REPORT = (
+    Breakage(
+        what="a token's surprise is that of weights from before its chunk",
+        file="models/memory_surprise.py",
+        old="state = found_by(position, state, chunk=memory.config.chunk)",
+        new="state = found_by(1, state, chunk=2)",
+        test=f"{MEMORY_USE}::test_gate_and_surprise_are_those_of_a_loop[causal deep]",
+    ),
+    Breakage(
+        what="the surprise of a set is that before its write, twice",
+        file="models/memory_surprise.py",
+        old="for state in (memory.initial_state(batch), cache.state)",
+        new="for state in (memory.initial_state(batch), memory.initial_state(batch))",
+        test=f"{MEMORY_USE}::test_gate_and_surprise_are_those_of_a_loop[set deep]",
+    ),
+    Breakage(
+        what="persistent tokens count in the gate's share",
+        file="evaluation/memory_use.py",
+        old="gate.share(x)[:, prefix:]",
+        new="gate.share(x)",
+        test=f"{MEMORY_USE}::test_gate_and_surprise_are_those_of_a_loop[causal linear]",
+    ),
     Breakage(
         what="minimal puzzles count among those with as many empty cells, too",
         file="evaluation/difficulty.py",

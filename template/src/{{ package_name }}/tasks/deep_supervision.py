@@ -7,16 +7,18 @@ int64 [T] each, labels -100 where nothing is asked; what a grid and a sequence s
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..config import RunConfig
-from ..data.dataset import Batch
+from ..data.dataset import Batch, Dataset
 from ..data.labels import IGNORED
 from ..evaluation.answers import answer_scores
 from ..evaluation.halting import halting_scores, tuned_scores
+from ..evaluation.memory_section import memory_sections
 from ..models.act_head import (
     exploration_minimum,
     halting_loss,
@@ -25,7 +27,7 @@ from ..models.act_head import (
 )
 from ..models.full_model import ReasonerConfig, RecursiveReasoner, SupervisionStep
 from ..seeding import torch_generator
-from ..training.task import Carry, LossOutput, Row, StepKeys, Task
+from ..training.task import Carry, LossOutput, ReportSection, Row, StepKeys, Task
 from .losses import answer_loss, token_accuracy
 
 HALTING_WEIGHT = 0.5
@@ -220,6 +222,13 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         """
         found = answer_scores(rows)
         return found if self.causal else found | halting_scores(rows) | tuned_scores(rows)
+
+    def inspection_sections(
+        self, model: nn.Module, rows: Sequence[Row], examples: Dataset, folder: Path
+    ) -> list[ReportSection]:
+        """The gate, and how much surprises the memory, by layer."""
+        size = self.config.evaluation.batch_size
+        return memory_sections(reasoner_of(model), examples, folder, batch_size=size)
 
 
 def reasoner_of(model: nn.Module) -> RecursiveReasoner:
