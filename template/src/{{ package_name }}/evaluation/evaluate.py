@@ -164,9 +164,10 @@ def scores_table(result: dict[str, Any]) -> str:
     if result["replayed"]:
         head += " (stored predictions, nothing opened)"
     lines = [head]
+    width = max(20, *(len(name) + 2 for name in result["scores"]))
     for name, score in result["scores"].items():
         lines.append(
-            f"  {name:<20}{score['value']:.4f}   95 % interval "
+            f"  {name:<{width}}{score['value']:.4f}   95 % interval "
             f"{score['low']:.4f} to {score['high']:.4f}"
         )
     return "\n".join(lines)
