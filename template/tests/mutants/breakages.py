@@ -200,6 +200,20 @@ BREAKAGES = (
         test="evaluation/test_intervals.py::test_the_interval_of_a_mean_is_that_of_theory",
     ),
     Breakage(
+        what="every draw of a bootstrap is the whole",
+        file="evaluation/columns.py",
+        old="rows.known[reader][rows.chosen]",
+        new="rows.known[reader]",
+        test="evaluation/test_columns.py::test_what_is_drawn_was_read_once",
+    ),
+    Breakage(
+        what="the report looks into the last weights",
+        file="evaluation/report.py",
+        old='load_weights(run_dir, "best")',
+        new='load_weights(run_dir, "last")',
+        test="evaluation/test_report.py::test_the_task_may_look_into_the_best_weights",
+    ),
+    Breakage(
         what="the confusion matrix is transposed",
         file="evaluation/classification.py",
         old="targets * classes + probabilities.argmax(1)",

@@ -17,6 +17,7 @@ FAILURES = "models/test_failures.py"
 SUPERVISION = "tasks/test_deep_supervision.py"
 HALTING = "evaluation/test_halting.py"
 SOLVE = "tasks/test_solve.py"
+MEMORY_USE = "evaluation/test_memory_use.py"
 RECALL = "data/test_recall.py"
 A_LOOP = "test_values_and_gradients_are_those_of_a_loop_over_tokens"
 AN_EXAMPLE = "test_halted_rows_take_candidates_and_others_keep_their_data"
@@ -642,4 +643,42 @@ OF_RECALL = (
         test=f"{RECALL}::test_every_training_step_is_fresh",
     ),
 )
-BREAKAGES = OF_ATTENTION + OF_MEMORY + OF_THE_NETWORK + OF_HALTING + OF_RECALL
+OF_THE_REPORT = (
+    Breakage(
+        what="a token's surprise is that of weights from before its chunk",
+        file="models/memory_surprise.py",
+        old="state = found_by(position, state, chunk=memory.config.chunk)",
+        new="state = found_by(1, state, chunk=2)",
+        test=f"{MEMORY_USE}::test_gate_and_surprise_are_those_of_a_loop[causal deep]",
+    ),
+    Breakage(
+        what="the surprise of a set is that before its write, twice",
+        file="models/memory_surprise.py",
+        old="for state in (memory.initial_state(batch), cache.state)",
+        new="for state in (memory.initial_state(batch), memory.initial_state(batch))",
+        test=f"{MEMORY_USE}::test_gate_and_surprise_are_those_of_a_loop[set deep]",
+    ),
+    Breakage(
+        what="persistent tokens count in the gate's share",
+        file="evaluation/memory_use.py",
+        old="gate.share(x)[:, prefix:]",
+        new="gate.share(x)",
+        test=f"{MEMORY_USE}::test_gate_and_surprise_are_those_of_a_loop[causal linear]",
+    ),
+    Breakage(
+        what="minimal puzzles count among those with as many empty cells, too",
+        file="evaluation/difficulty.py",
+        old="(values <= part[-1]) & ~apart",
+        new="(values <= part[-1])",
+        test="evaluation/test_difficulty.py::test_minimal_items_are_in_a_group_of_their_own_only",
+    ),
+    Breakage(
+        what="a digit that contradicts the solution is not marked",
+        file="evaluation/sudoku_steps.py",
+        old="return digit not in (0, self.solution[cell])",
+        new="return digit < 0",
+        test="evaluation/test_steps.py::"
+        "test_digits_say_whose_they_are_and_wrong_ones_stand_in_filled_cells",
+    ),
+)
+BREAKAGES = OF_ATTENTION + OF_MEMORY + OF_THE_NETWORK + OF_HALTING + OF_RECALL + OF_THE_REPORT

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..training.task import ReportSection, Row
+from .columns import numbers
 from .figures import ACCENT, new_figure, save_figure
 
 _BINS = 10
@@ -21,10 +22,15 @@ def targets_and_probabilities(
     rows: Sequence[Row],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Targets int64 [N] and probabilities float64 [N, K]."""
-    return (
-        np.array([row.target for row in rows], dtype=np.int64),
-        np.array([row.output for row in rows], dtype=np.float64),
-    )
+    return numbers(rows, _targets), numbers(rows, _probabilities)
+
+
+def _targets(rows: Sequence[Row]) -> NDArray[np.int64]:
+    return np.array([row.target for row in rows], dtype=np.int64)
+
+
+def _probabilities(rows: Sequence[Row]) -> NDArray[np.float64]:
+    return np.array([row.output for row in rows], dtype=np.float64)
 
 
 def confusion_matrix(rows: Sequence[Row]) -> NDArray[np.int64]:
@@ -47,8 +53,11 @@ def precision_recall_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 def calibration_bins(rows: Sequence[Row]) -> NDArray[np.float64]:
     """Per confidence bin: count, mean confidence, accuracy; float64 [3, bins]."""
     targets, probabilities = targets_and_probabilities(rows)
-    confidence = probabilities.max(1)
-    right = (probabilities.argmax(1) == targets).astype(np.float64)
+    return binned(probabilities.max(1), probabilities.argmax(1) == targets)
+
+
+def binned(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Per bin of confidences [N]: count, mean confidence, share that is right [N]; [3, bins]."""
     place = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     count = np.bincount(place, minlength=_BINS).astype(np.float64)
     sums = [np.bincount(place, weights=each, minlength=_BINS) for each in (confidence, right)]

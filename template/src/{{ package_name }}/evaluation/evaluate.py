@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..data.dataset import Dataset, Splits
 from ..data.test_lock import ledger_path, read_ledger, record_opening, request_opening
@@ -99,14 +100,9 @@ class _Weights:
 
     def predict(self, dataset: Dataset) -> list[Row]:
         """One row an example of `dataset`."""
-        runtime = self.task.config.runtime
-        set_threads(runtime.threads)
-        set_determinism(runtime.determinism)
-        device = choose_device(runtime)
-        model = self.task.build_model()
-        model.load_state_dict(self.tensors)
+        model, device = trained_model(self.task, self.tensors)
         size = self.task.config.evaluation.batch_size
-        return predict(self.task, model.to(device), dataset, batch_size=size, device=device)
+        return predict(self.task, model, dataset, batch_size=size, device=device)
 
 
 def _weights(
@@ -208,6 +204,20 @@ def _shown(run_dir: Path) -> str:
     return str(full.relative_to(root) if full.is_relative_to(root) else full)
 
 
+def trained_model(task: Task[Any], tensors: Mapping[str, Tensor]) -> tuple[nn.Module, torch.device]:
+    """The task's model with these weights, in eval mode and on the device of its config.
+
+    Threads and determinism are those of the config from then on.
+    """
+    runtime = task.config.runtime
+    set_threads(runtime.threads)
+    set_determinism(runtime.determinism)
+    device = choose_device(runtime)
+    model = task.build_model()
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), device
+
+
 def _check_complete(rows: list[Row], dataset: Dataset) -> None:
     """Raise RunFailedError unless each example of the split has exactly one row."""
     examples = len({row.example_id for row in rows})
@@ -227,9 +237,10 @@ def scores_table(result: dict[str, Any]) -> str:
     if result["replayed"]:
         head += " (stored predictions, nothing opened)"
     lines = [head]
+    width = max(20, *(len(name) + 2 for name in result["scores"]))
     for name, score in result["scores"].items():
         lines.append(
-            f"  {name:<20}{score['value']:.4f}   95 % interval "
+            f"  {name:<{width}}{score['value']:.4f}   95 % interval "
             f"{score['low']:.4f} to {score['high']:.4f}"
         )
     return "\n".join(lines)

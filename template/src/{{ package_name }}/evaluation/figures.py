@@ -10,6 +10,8 @@ ACCENT = "#0072B2"
 """Blue and, below, vermilion of Okabe and Ito's palette, which colour-blind people tell apart."""
 SECOND = "#D55E00"
 THIRD = "#009E73"
+PALETTE = (ACCENT, SECOND, THIRD, "#CC79A7", "#E69F00", "#56B4E9")
+"""For more lines in one plot; give each a marker, too."""
 
 
 def new_figure(width_inches: float, height_inches: float) -> tuple["Figure", Any]:

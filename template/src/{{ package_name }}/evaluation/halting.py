@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from ..models.act_head import accuracy_at, tuned_threshold
 from ..training.task import ReportSection, Row
-from .classification import calibration_bins
+from .classification import binned
+from .columns import numbers
+from .difficulty import accuracy_apart
 from .figures import ACCENT, SECOND, new_figure, save_figure
 
 MOST_LOST = 0.005
@@ -43,20 +45,25 @@ def _columns(rows: Sequence[Row]) -> _Columns:
     """Raises ValueError for no rows, and for a solved one without a first correct step."""
     if not rows:
         raise ValueError("there are no rows to score")
-    first_correct = []
-    for row in rows:
-        if row.output["right_at_full_depth"]:
-            if row.output["first_correct"] is None:
-                raise ValueError(
-                    f"example {row.example_id} is right at full depth but its first_correct is null"
-                )
-            first_correct.append(row.output["first_correct"])
+    steps, right, solved, first_correct = numbers(rows, _outcomes).T
+    solved = solved.astype(np.bool_)
+    if (first_correct[solved] == 0).any():
+        row = rows[int((solved & (first_correct == 0)).argmax())]
+        raise ValueError(
+            f"example {row.example_id} is right at full depth but its first_correct is null"
+        )
     return _Columns(
-        steps=np.array([row.output["steps"] for row in rows], dtype=np.int64),
-        right=np.array([row.output["right"] for row in rows], dtype=np.bool_),
-        solved=np.array([row.output["right_at_full_depth"] for row in rows], dtype=np.bool_),
-        first_correct=np.array(first_correct, dtype=np.int64),
+        steps=steps,
+        right=right.astype(np.bool_),
+        solved=solved,
+        first_correct=first_correct[solved],
     )
+
+
+def _outcomes(rows: Sequence[Row]) -> NDArray[np.int64]:
+    """[N, 4]: the fields of `_Columns`; `first_correct` 0 for null."""
+    names = ("steps", "right", "right_at_full_depth", "first_correct")
+    return np.array([[row.output[name] or 0 for name in names] for row in rows], dtype=np.int64)
 
 
 def spearman(first: NDArray[Any], second: NDArray[Any]) -> float:
@@ -84,7 +91,8 @@ def halting_scores(rows: Sequence[Row]) -> dict[str, float]:
     """Steps taken, what stopping costs, and whether steps follow need.
 
     `mean_steps`, `std_steps` (population), `fewest_steps`, `most_steps`, `accuracy` at the stop
-    and `accuracy_at_full_depth` are over all rows; `std_steps_solved`,
+    and `accuracy_at_full_depth` are over all rows, `accuracy_minimal` over the minimal ones
+    (there if some rows are and some are not, see `difficulty`); `std_steps_solved`,
     `spearman_first_correct` and `spearman_difficulty` (there if each row has a number as
     `slices["difficulty"]`) over the solved ones, and 0.0 if there are none.
     `calibration_error` (there if each row has a confidence) is the expected calibration error of
@@ -94,6 +102,7 @@ def halting_scores(rows: Sequence[Row]) -> dict[str, float]:
     steps, solved = columns.steps, columns.solved
     scores = {
         "accuracy": float(columns.right.mean()),
+        **accuracy_apart(rows, columns.right),
         "accuracy_at_full_depth": float(solved.mean()),
         "mean_steps": float(steps.mean()),
         "std_steps": float(steps.std()),
@@ -114,8 +123,8 @@ def tuned_scores(rows: Sequence[Row]) -> dict[str, float]:
 
     `output["confidences"]` and `output["right_by_step"]` of a row are of each step at full depth.
     """
-    sure = torch.tensor([row.output["confidences"] for row in rows]).T  # [S, N]
-    right = torch.tensor([row.output["right_by_step"] for row in rows]).T
+    sure = torch.from_numpy(numbers(rows, _confidences)).T  # [S, N]
+    right = torch.from_numpy(numbers(rows, _right_by_step)).T
     threshold = tuned_threshold(sure.logit(), right, most_points_lost=MOST_LOST)
     stops = sure > threshold
     stops[-1] = True
@@ -126,24 +135,41 @@ def tuned_scores(rows: Sequence[Row]) -> dict[str, float]:
     }
 
 
+def _confidences(rows: Sequence[Row]) -> NDArray[np.float32]:
+    return np.array([row.output["confidences"] for row in rows], dtype=np.float32)
+
+
+def _right_by_step(rows: Sequence[Row]) -> NDArray[np.bool_]:
+    return np.array([row.output["right_by_step"] for row in rows], dtype=np.bool_)
+
+
 def _difficulty(rows: Sequence[Row]) -> NDArray[np.float64] | None:
-    try:
-        values = np.array([float(row.slices["difficulty"]) for row in rows])
-    except (KeyError, ValueError):
-        return None
+    values = numbers(rows, _difficulties)
     return values if np.isfinite(values).all() else None
 
 
+def _difficulties(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """Not a number where a row's difficulty is none."""
+    return np.array([_number(row.slices.get("difficulty", "nan")) for row in rows])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _calibration_error(rows: Sequence[Row]) -> float | None:
-    if any(row.confidence is None for row in rows):
+    sure = numbers(rows, _confidence_at_the_stop)
+    if np.isnan(sure).any():
         return None
-    # to the bins of a classifier: one class, "right", with the confidence as its probability
-    of_right = [
-        Row(example_id=row.example_id, target=int(not row.output["right"]), output=[row.confidence])
-        for row in rows
-    ]
-    count, confidence, accuracy = calibration_bins(of_right)
+    count, confidence, accuracy = binned(sure, numbers(rows, _outcomes)[:, 1] > 0)
     return float((count * np.abs(confidence - accuracy)).sum() / count.sum())
+
+
+def _confidence_at_the_stop(rows: Sequence[Row]) -> NDArray[np.float64]:
+    return np.array([np.nan if row.confidence is None else row.confidence for row in rows])
 
 
 def halting_section(rows: Sequence[Row], folder: Path) -> ReportSection:

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,10 @@ th { background: #f6f8fa; } img { max-width: 100%; height: auto; } .quiet { colo
 
 
 def page(title: str, subtitle: str, sections: Sequence[ReportSection], folder: Path) -> str:
-    """The whole page; the sections' pictures are read from `folder` and put inside."""
+    """The whole page; the sections' pictures are read from `folder` and put inside.
+
+    Raises ValueError for a picture whose name does not end like one.
+    """
     parts = [_section(section, folder) for section in sections]
     return "\n".join(
         [
@@ -41,11 +45,17 @@ def _section(section: ReportSection, folder: Path) -> str:
         parts.append(f"<p>{html.escape(section.text)}</p>")
     if section.table is not None:
         parts.append(_table(*section.table))
-    for name in section.pictures:
-        data = base64.b64encode((folder / name).read_bytes()).decode()
-        alt = html.escape(f"{section.title}: {Path(name).stem.replace('_', ' ')}")
-        parts.append(f'<p><img alt="{alt}" src="data:image/png;base64,{data}"></p>')
+    parts += [_picture(section.title, folder / name) for name in section.pictures]
     return "\n".join(parts)
+
+
+def _picture(title: str, path: Path) -> str:
+    kind, _ = mimetypes.guess_type(path.name)
+    if kind is None or not kind.startswith("image/"):
+        raise ValueError(f"{path.name} is no picture by its name: let it end with .png or .gif")
+    data = base64.b64encode(path.read_bytes()).decode()
+    alt = html.escape(f"{title}: {path.stem.replace('_', ' ')}")
+    return f'<p><img alt="{alt}" src="data:{kind};base64,{data}"></p>'
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

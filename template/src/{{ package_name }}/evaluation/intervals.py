@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..seeding import numpy_generator
 from ..training.task import Row, Task
+from .columns import DrawnRows, Reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +27,20 @@ def bootstrap_intervals(
     """{metric: score and percentile bootstrap interval} (Efron and Tibshirani 1993, ch. 13).
 
     Rows are drawn with replacement and the task scores each draw; the draws are keyed, so the
-    same rows give the same interval. A draw on which a score is not finite is left out of it.
+    same rows give the same interval. A draw on which a score is not finite, or not there, is left
+    out of it.
     """
     generator = numpy_generator(0, "bootstrap", len(rows))
     draws: dict[str, list[float]] = {}
+    known: dict[Reader, NDArray[Any]] = {}
     for _ in range(resamples):
         chosen = generator.integers(0, len(rows), len(rows))
-        for name, value in task.scores([rows[i] for i in chosen]).items():
+        for name, value in task.scores(DrawnRows(rows=rows, chosen=chosen, known=known)).items():
             draws.setdefault(name, []).append(value)
     tail = 100 * (1 - level) / 2
     intervals = {}
     for name, value in task.scores(rows).items():
-        values = np.array(draws[name])
+        values = np.array(draws.get(name, []))
         values = values[np.isfinite(values)]
         bounds = np.percentile(values, [tail, 100 - tail]) if len(values) else [value, value]
         intervals[name] = Interval(value=value, low=float(bounds[0]), high=float(bounds[1]))

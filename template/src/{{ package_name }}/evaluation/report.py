@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..data.test_lock import ledger_path, read_ledger
 from ..paths import project_root
 from ..tracking.manifest import RunManifest
 from ..tracking.sinks import read_records
+from ..training.checkpoint import load_weights
 from ..training.task import ReportSection, Row, Task
 from .curves import learning_curves
-from .evaluate import evaluate_run
+from .evaluate import evaluate_run, trained_model, validation_scores
 from .html import page
 from .model_card import filled_card
 from .predictions import read_rows
@@ -21,10 +24,11 @@ Result = Mapping[str, Any]
 
 
 def write_report(task: Task[Any], run_dir: Path, manifest: RunManifest) -> Path:
-    """Write `<run>/report/` (report.html, its PNGs, MODEL_CARD.md) and return the page's path.
+    """Write `<run>/report/` (report.html, its pictures, MODEL_CARD.md) and return the page's path.
 
-    The validation split is scored first. Of the test split the report shows what `evaluate`
-    stored, and opens nothing. An older report is replaced once the new one is whole.
+    The validation split is scored first, then the task asks the best weights what it wants to
+    know. Of the test split the report shows what `evaluate` stored, and opens nothing. An older
+    report is replaced once the new one is whole.
     """
     validation = evaluate_run(task, run_dir, manifest, split="validation", which="best")
     rows = _rows_of(run_dir, validation)
@@ -79,9 +83,21 @@ def _sections(
         _score_section(shown),
         curves,
         *task.report_sections(rows, folder),
+        *_inspection(task, run_dir, manifest, rows, folder),
         _manifest_section(manifest),
         _openings_section(manifest.data["data_fingerprint"]),
     ]
+
+
+def _inspection(
+    task: Task[Any], run_dir: Path, manifest: RunManifest, rows: Sequence[Row], folder: Path
+) -> list[ReportSection]:
+    """What the task asks of the best weights, with what was tuned for them."""
+    tensors, _ = load_weights(run_dir, "best")
+    task.use_validation(validation_scores(manifest, "best"))
+    model, _ = trained_model(task, tensors)
+    with torch.no_grad():
+        return task.inspection_sections(model, rows, task.datasets().validation, folder)
 
 
 def _score_section(shown: Sequence[Result]) -> ReportSection:

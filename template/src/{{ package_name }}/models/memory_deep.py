@@ -131,8 +131,7 @@ def deep_step(
     `position` counts the tokens since the start of the sequence: where it is a multiple of
     `chunk`, the running weights become the frozen ones first.
     """
-    if position % chunk == 0:
-        state = state._replace(frozen_first=state.first, frozen_second=state.second)
+    state = found_by(position, state, chunk=chunk)
     z = apply(k, state.frozen_first)
     if gradient == "exact":
         inputs, error = features(z), apply(features(z), state.second) - v
@@ -146,6 +145,13 @@ def deep_step(
     second = step_layer(state.second, state.second_momentum, inputs, error, gates, gates.rate)
     state = DeepState(*first, *second, state.frozen_first, state.frozen_second)
     return read_deep(q[:, None], state, gradient=gradient)[:, 0], state
+
+
+def found_by(position: int, state: DeepState, *, chunk: int) -> DeepState:
+    """The state as the token at `position` finds it: where a chunk begins, weights freeze."""
+    if position % chunk == 0:
+        return state._replace(frozen_first=state.first, frozen_second=state.second)
+    return state
 
 
 def read_deep(q: Tensor, state: DeepState, *, gradient: Gradient = "exact") -> Tensor:

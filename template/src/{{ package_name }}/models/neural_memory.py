@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .document_layout import DocumentLayout
+from .document_layout import DocumentLayout, with_prefix
 from .memory_deep import DeepState, deep_memory, deep_step, read_deep
 from .memory_gates import Gates
 from .memory_linear import LinearState, linear_memory, linear_step
@@ -129,31 +129,34 @@ class NeuralMemory(nn.Module):
 
     def forward(self, x: Tensor, *, prefix: int = 0, documents: Tensor | None = None) -> Tensor:
         """`documents` int64 [B, T] or None; ValueError for some where the write is a set."""
-        out, _ = self._recall(x, prefix, documents)
+        out, _ = self.recall(x, prefix, documents)
         return out
 
     def prefill(self, x: Tensor, *, prefix: int = 0) -> tuple[Tensor, MemoryCache]:
         """`forward`, and what `step` needs after x [B, P + T, W]. For causal memories only."""
         if not self.causal:
             raise ValueError("a memory that is written as a set cannot go token by token")
-        return self._recall(x, prefix, None)
+        return self.recall(x, prefix, None)
 
     def step(self, x: Tensor, cache: MemoryCache, position: int) -> tuple[Tensor, MemoryCache]:
         """One more token x [B, 1, W], the `position`-th of its document (from 0)."""
         mixed, tail = self.convolution.step(self.qkv(x), cache.tail)
-        query, key, value = (each[:, 0] for each in self._heads(mixed))
-        state: State
+        heads = Heads(*(each[:, 0] for each in self._heads(mixed)))
         gates = Gates(*(each[:, 0] for each in self.gates(x)))
-        chunk, gradient = self.config.chunk, self.config.gradient
         with torch.autocast(x.device.type, enabled=False):
-            if isinstance(cache.state, DeepState):
-                read, state = deep_step(
-                    query, key, value, gates, cache.state,
-                    chunk=chunk, gradient=gradient, position=position,
-                )  # fmt: skip
-            else:
-                read, state = linear_step(query, key, value, gates, cache.state)
+            read, state = self.write(heads, gates, cache.state, position)
         return self._output(read[:, None], x), MemoryCache(state, tail)
+
+    def write(
+        self, heads: Heads, gates: Gates, state: State, position: int
+    ) -> tuple[Tensor, State]:
+        """One token, [N, D] each and gates [N]: what it reads after its write, and the state."""
+        if isinstance(state, DeepState):
+            chunk, gradient = self.config.chunk, self.config.gradient
+            return deep_step(
+                *heads, gates, state, chunk=chunk, gradient=gradient, position=position
+            )
+        return linear_step(*heads, gates, state)
 
     def initial_state(self, batch: int) -> State:
         """What every document begins with, [N, ...]: the learned weights, and no momentum."""
@@ -164,23 +167,27 @@ class NeuralMemory(nn.Module):
             return LinearState(weights[0], still[0])
         return DeepState(weights[0], still[0], weights[1], still[1], weights[0], weights[1])
 
-    def _recall(
+    def pairs(self, projected: Tensor, prefix: int, documents: Tensor | None) -> Heads:
+        """What rows [B, P + T, 3 W], projected by `qkv`, ask and write."""
+        apart = with_prefix(projected, prefix, documents) if self.causal else None
+        return self._heads(self.convolution(projected, apart))
+
+    def recall(
         self, x: Tensor, prefix: int, documents: Tensor | None
     ) -> tuple[Tensor, MemoryCache]:
-        whole = not self.causal
-        if whole and documents is not None:
+        """`forward`, and what the memory holds after x [B, P + T, W]."""
+        if documents is not None and not self.causal:
             raise ValueError("a memory that is written as a set takes no packed documents")
         projected = self.qkv(x)
-        mixed = self.convolution(projected, None if whole else _with_prefix(x, prefix, documents))
-        heads, gates = self._heads(mixed), self.gates(x)
+        heads, gates = self.pairs(projected, prefix, documents), self.gates(x)
         state = self.initial_state(len(x))
         with torch.autocast(x.device.type, enabled=False):
-            if whole:
+            if not self.causal:
                 read, state = set_memory(
                     heads.query, heads.key, heads.value, gates, state, steps=self.config.set_steps
                 )
             else:
-                before = self._read(heads.query[:, :prefix], state)
+                before = self.read(heads.query[:, :prefix], state)
                 tokens = Heads(*(each[:, prefix:] for each in heads))
                 later = Gates(*(each[:, prefix:] for each in gates))
                 read, state = self._scan(tokens, later, state, documents)
@@ -214,7 +221,8 @@ class NeuralMemory(nn.Module):
             )
         return (read if layout is None else layout.gather(read)), after
 
-    def _read(self, query: Tensor, state: State) -> Tensor:
+    def read(self, query: Tensor, state: State) -> Tensor:
+        """What queries [N, T, D] find in the state, [N, T, D]."""
         if isinstance(state, DeepState):
             return read_deep(query, state, gradient=self.config.gradient)
         return query @ state.weights
@@ -238,13 +246,3 @@ class NeuralMemory(nn.Module):
         joined = read.view(len(x), -1, tokens, self.head_width).transpose(1, 2).flatten(2)
         out: Tensor = self.out((joined * self.norm).to(x.dtype))
         return out
-
-
-def _with_prefix(x: Tensor, prefix: int, documents: Tensor | None) -> Tensor | None:
-    """The persistent tokens as a document of their own, before the others."""
-    if documents is None and not prefix:
-        return None
-    tokens = x.shape[1] - prefix
-    if documents is None:
-        documents = torch.zeros(len(x), tokens, dtype=torch.int64, device=x.device)
-    return torch.cat([documents.new_full((len(x), prefix), -1), documents], 1)

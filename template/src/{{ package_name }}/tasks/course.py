@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.dataset import Batch
 from ..data.labels import IGNORED
@@ -72,3 +72,11 @@ def asked_of(labels: Tensor, row: int, tokens: Tensor) -> list[int]:
     """Those of `tokens` [T] that row `row` of `labels` [B, T] asks for."""
     asked: list[int] = tokens[labels[row] != IGNORED].tolist()
     return asked
+
+
+def reasoner_of(model: nn.Module) -> RecursiveReasoner:
+    """The reasoner itself, where `model` may be its compiled form."""
+    inner: Any = getattr(model, "_orig_mod", model)
+    if not isinstance(inner, RecursiveReasoner):
+        raise TypeError(f"a deep supervision task trains a RecursiveReasoner, got {type(inner)}")
+    return inner

@@ -8,26 +8,29 @@ int64 [T] each, labels -100 where nothing is asked; what a grid and a sequence s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..config import RunConfig
-from ..data.dataset import Batch
+from ..data.dataset import Batch, Dataset
 from ..data.labels import IGNORED
 from ..errors import RefusedInputError
+from ..evaluation.answers import answer_scores
 from ..evaluation.halting import halting_scores, tuned_scores
+from ..evaluation.memory_section import memory_sections
 from ..models.act_head import (
     exploration_minimum,
     halting_loss,
     hazard_kl,
     leaves_training,
 )
-from ..models.full_model import ReasonerConfig, RecursiveReasoner, SupervisionStep
+from ..models.full_model import ReasonerConfig, SupervisionStep
 from ..seeding import torch_generator
-from ..training.task import Carry, LossOutput, Row, StepKeys, Task, Workload
-from .course import Course, asked_of, full_course, stops
+from ..training.task import Carry, LossOutput, ReportSection, Row, StepKeys, Task, Workload
+from .course import Course, asked_of, full_course, reasoner_of, stops
 from .losses import answer_loss, token_accuracy
 from .workloads import solving_workloads
 
@@ -218,14 +221,15 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         `threshold` is the lowest one at which stopping costs these rows at most half a point of
         accuracy; on validation it is what `use_validation` takes over.
         """
-        hits = [
-            (given == wanted) for row in rows
-            for given, wanted in zip(row.output["answer"], row.target, strict=True)
-        ]  # fmt: skip
-        found = {"token_accuracy": sum(hits) / len(hits)}
-        if self.causal:
-            return found | {"accuracy": sum(row.output["right"] for row in rows) / len(rows)}
-        return found | halting_scores(rows) | tuned_scores(rows)
+        found = answer_scores(rows)
+        return found if self.causal else found | halting_scores(rows) | tuned_scores(rows)
+
+    def inspection_sections(
+        self, model: nn.Module, rows: Sequence[Row], examples: Dataset, folder: Path
+    ) -> list[ReportSection]:
+        """The gate, and how much surprises the memory, by layer."""
+        size = self.config.evaluation.batch_size
+        return memory_sections(reasoner_of(model), examples, folder, batch_size=size)
 
     def workloads(self, model: nn.Module) -> Sequence[Workload]:
         """A grid is solved, at full depth and stopped early; of a sequence, one forward call."""
@@ -233,14 +237,6 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
             return ()
         tokens: Tensor = self.example_input()[0]
         return solving_workloads(reasoner_of(model), tokens, self.name)
-
-
-def reasoner_of(model: nn.Module) -> RecursiveReasoner:
-    """The reasoner itself, where `model` may be its compiled form."""
-    inner: Any = getattr(model, "_orig_mod", model)
-    if not isinstance(inner, RecursiveReasoner):
-        raise TypeError(f"a deep supervision task trains a RecursiveReasoner, got {type(inner)}")
-    return inner
 
 
 def _as(rows: Tensor, like: Tensor) -> Tensor:

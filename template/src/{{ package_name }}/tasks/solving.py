@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .deep_supervision import reasoner_of
+from .course import reasoner_of
 from .puzzles import PuzzleTask
 
 

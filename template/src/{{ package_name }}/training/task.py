@@ -69,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSection:
-    """One part of the report that a task adds; pictures are PNG files in the report folder."""
+    """One part of the report that a task adds; pictures are .png or .gif in the report folder."""
 
     title: str
     text: str = ""
@@ -164,6 +164,16 @@ class Task(Generic[ConfigT]):
 
     def report_sections(self, rows: Sequence[Row], folder: Path) -> list[ReportSection]:
         """The task's own part of the report; pictures are written into `folder`."""
+        return []
+
+    def inspection_sections(
+        self, model: nn.Module, rows: Sequence[Row], examples: Dataset, folder: Path
+    ) -> list[ReportSection]:
+        """What only the trained model can tell, such as what goes on inside it; by default nothing.
+
+        `model` has the best weights, is in eval mode and on the run's device, and no gradient is
+        kept; `examples` are the validation split, `rows` its predictions of them.
+        """
         return []
 
     def facts(self) -> dict[str, Any]:
