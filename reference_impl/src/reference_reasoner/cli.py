@@ -1,0 +1,65 @@
+"""The command line: finds the module of a command, calls it, says how it went.
+
+Exit codes: 0 done, 1 failed, 2 refused input, 3 not comparable, 143 and 130 left on a signal.
+A command is imported when it is called, so that `--help` does not wait for torch.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from .command_line import PROG
+from .config_fields import suggestion
+from .errors import RefusedInputError, RunFailedError
+from .project import COMMANDS as PROJECT_COMMANDS
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": (".commands.train:main", "train a new run, or go on with one"),
+    "evaluate": (".commands.evaluate:main", "score a run, with intervals"),
+    "report": (".commands.report:main", "write one HTML page about a run"),
+    "runs": (".commands.runs:main", "list every run"),
+    "profile": (".commands.profile:main", "count and measure what a model costs"),
+    "reproduce": (".commands.reproduce:main", "train a run again and compare bit for bit"),
+    "replay": (".commands.replay:main", "take one step of a run once more and save it"),
+    "doctor": (".commands.doctor:main", "run the proofs that can run here; --model: on your model"),
+    "new": (".commands.new:main", "write a data set, a model, a task or tests to start from"),
+}
+"""{command: ("<module>:<function>", help)}, as the project's own in project.py."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else list(argv))
+    except RefusedInputError as error:
+        code, text = 2, str(error)
+    except RunFailedError as error:
+        code, text = 1, str(error)
+    except KeyboardInterrupt:
+        code, text = 130, "interrupted"
+    print(f"{PROG}: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if argv else 2
+    command, rest = argv[0], argv[1:]
+    commands = {**COMMANDS, **PROJECT_COMMANDS}
+    if command not in commands:
+        raise RefusedInputError(
+            f"there is no command {command!r}{suggestion(command, commands)} "
+            f"(known: {', '.join(commands)})"
+        )
+    module, _, function = commands[command][0].partition(":")
+    try:
+        return int(getattr(importlib.import_module(module, __package__), function)(rest))
+    except SystemExit as left:  # argparse leaves so after its help
+        return int(left.code or 0)
+
+
+def _overview() -> str:
+    lines = [f"usage: {PROG} COMMAND ...", ""]
+    lines += [f"  {name:<12}{text}" for name, (_, text) in {**COMMANDS, **PROJECT_COMMANDS}.items()]
+    return "\n".join([*lines, "", f"`{PROG} COMMAND --help` says more."])

@@ -1,0 +1,33 @@
+"""What the commands share: their name, and a parser that refuses in one sentence."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .config_fields import suggestion
+from .errors import RefusedInputError
+
+PROG = __package__ or "project"
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command. Says what is wrong in one sentence, with exit code 2."""
+
+    def __init__(self, command: str, **kwargs: Any) -> None:
+        super().__init__(prog=f"{PROG} {command}", allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse, and name the help that shows how it is called."""
+        raise RefusedInputError(f"{message}; `{self.prog} --help` shows how it is called")
+
+    def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:
+        """As parse_args, but a mistyped flag gets the name of the nearest one."""
+        flags, rest = self.parse_known_args(argv)
+        if rest:
+            near = suggestion(rest[0], self.flag_names())
+            self.error(f"unknown argument {rest[0]}{near}")
+        return flags
+
+    def flag_names(self) -> list[str]:
+        """Every flag that starts with two dashes."""
+        return [f for a in self._actions for f in a.option_strings if f.startswith("--")]

@@ -1,0 +1,19 @@
+"""`report`: one HTML page about a run."""
+
+from collections.abc import Sequence
+
+from ..command_line import Parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the report of the run that `argv` names and print its path."""
+    parser = Parser("report", description="Write one self-contained HTML page about a run.")
+    parser.add_argument("run", metavar="RUN", help="a run directory, or its name below runs/")
+    flags = parser.parse_strictly(argv)
+
+    from ..evaluation.report import write_report
+    from ..loading import open_run
+
+    run = open_run(flags.run)
+    print(write_report(run.task, run.run_dir, run.manifest))
+    return 0

@@ -1,0 +1,148 @@
+"""Sudoku: puzzles that come with the project, and random symmetries of them in training.
+
+Token ids: 0 padding, 1 an empty cell, 2 and up the digits. Training sees each puzzle after a
+symmetry drawn for (epoch, index); validation and test see it as it stands.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, get_args
+
+import numpy as np
+import torch
+
+from ..config_fields import require
+from .dataset import Batch, Splits
+from .puzzle_files import LONGEST_LINE, Given, lines
+from .splits import split_fingerprint
+from .sudoku_generator import Puzzle, is_minimal
+from .sudoku_rules import geometry_of, parse_line, to_line
+from .sudoku_sets import SHIPPED, line_of, read_split
+from .sudoku_solver import solve
+from .sudoku_symmetry import transform
+
+EMPTY_TOKEN = 1
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SudokuDataConfig:
+    """Which puzzles."""
+
+    side: int = 9
+    """Rows, columns and digits: 4, 6 or 9."""
+    augment: bool = True
+    """Train on a random symmetry of each puzzle."""
+    folder: str = ""
+    """Where the set is, with its manifest; empty for the one that comes with the project."""
+
+    def __post_init__(self) -> None:
+        require(self.side in (4, 6, 9), f"data.side must be 4, 6 or 9, got {self.side}")
+
+    @property
+    def cells(self) -> int:
+        """Tokens of a puzzle."""
+        return self.side**2
+
+    @property
+    def vocabulary(self) -> int:
+        """Padding, empty and the digits."""
+        return self.side + 2
+
+
+class SudokuPuzzles:
+    """One split. Every cell is labelled, the given ones too.
+
+    An example: `tokens` and `labels` int64 [cells], and as int64 numbers `example_id`, `guesses`
+    (how hard it is) and `minimal` (1 if every given digit is needed).
+    """
+
+    def __init__(self, puzzles: list[Puzzle], first_id: int, augment: bool) -> None:
+        self.puzzles = puzzles
+        self.first_id = first_id
+        self.augment = augment
+        self.grids = torch.tensor([list(each.puzzle) for each in puzzles])
+        self.solutions = torch.tensor([list(each.solution) for each in puzzles])
+
+    def __len__(self) -> int:
+        return len(self.puzzles)
+
+    def example(self, index: int, generator: torch.Generator | None) -> Batch:
+        """Example `index`, after a symmetry if there is a `generator`."""
+        grid, solution = self.grids[index], self.solutions[index]
+        if generator is not None and self.augment:
+            grid, solution = transform(grid, solution, generator)
+        return {
+            "example_id": torch.tensor(self.first_id + index),
+            "tokens": grid + EMPTY_TOKEN,
+            "labels": solution + EMPTY_TOKEN,
+            "guesses": torch.tensor(self.puzzles[index].guesses),
+            "minimal": torch.tensor(int(self.puzzles[index].minimal)),
+        }
+
+
+def load_sudoku_splits(config: SudokuDataConfig) -> Splits:
+    """The three splits of the set. Raises RefusedInputError where it is missing or changed."""
+    folder = Path(config.folder) if config.folder else SHIPPED
+    made: dict[str, SudokuPuzzles] = {}
+    digest = hashlib.sha256()
+    indices = {}
+    first = 0
+    for split in get_args(Split):
+        puzzles = read_split(folder, config.side, split)
+        digest.update("\n".join(map(line_of, puzzles)).encode("ascii"))
+        made[split] = SudokuPuzzles(puzzles, first, config.augment and split == "train")
+        indices[split] = np.array([first, len(puzzles)])
+        first += len(puzzles)
+    preparation = {"side": config.side, "augment": config.augment}
+    return Splits(
+        train=made["train"],
+        validation=made["validation"],
+        test=made["test"],
+        fingerprint=split_fingerprint(digest.hexdigest(), indices, preparation),
+    )
+
+
+def given_puzzles(file: IO[bytes]) -> Iterator[Given]:
+    """Each line that is not empty or a comment, as a puzzle or with the reason why it is none.
+
+    What follows the first word of a line is not looked at, so that files of `generate` and of
+    this package's sets can be read.
+    """
+    for line in lines(file):
+        words = line.text.split(maxsplit=1)
+        if not words or words[0].startswith("#"):
+            continue
+        if not line.whole:
+            problem = f"it is longer than {LONGEST_LINE} bytes"
+            yield Given(line=line.number, problem=problem)
+            continue
+        try:
+            grid = parse_line(words[0])
+        except ValueError as error:
+            yield Given(line=line.number, problem=str(error))
+        else:
+            yield Given(line=line.number, puzzle=to_line(grid), size=geometry_of(grid).side)
+
+
+def solved_puzzles(given: Sequence[Given]) -> tuple[list[Puzzle], list[Given]]:
+    """Puzzles with their only solution, as our solver finds it, and those that have not one."""
+    found, refused = [], []
+    for each in given:
+        grid = parse_line(each.puzzle)
+        result = solve(grid)
+        if result.solutions != 1 or result.solution is None:
+            number = "no solution" if not result.solutions else "more than one solution"
+            refused.append(Given(line=each.line, problem=f"it has {number}"))
+            continue
+        found.append(
+            Puzzle(
+                puzzle=grid,
+                solution=result.solution,
+                guesses=result.guesses,
+                minimal=is_minimal(grid),
+            )
+        )
+    return found, refused

@@ -1,0 +1,1 @@
+"""Scores from stored predictions, their intervals, and the report."""

@@ -1,0 +1,1 @@
+"""Pure torch modules: they import torch and their own config, nothing else."""

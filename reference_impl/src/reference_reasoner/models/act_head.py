@@ -1,0 +1,189 @@
+"""Halting: how many supervision steps an example gets (TRM, figure 3).
+
+B batch, T tokens, W width. The head is a classifier of "my answer is right now"; it is trained
+on exactly that and never on the number of steps, so it cannot trade accuracy for time. It must
+see the whole state, so a causal model uses it in training only: it has seen the future.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+StateT = TypeVar("StateT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HaltingConfig:
+    """When an example may stop."""
+
+    max_steps: int = 16
+    """Supervision steps after which every example stops."""
+    exploration: float = 0.1
+    """Share of examples that must take a random number of steps in training."""
+    pool: Literal["mean_min", "first"] = "mean_min"
+    """What the head reads: mean and minimum over the tokens, or the first prefix token (TRM)."""
+    threshold: float = 0.5
+    """Probability of being right above which an example stops in evaluation."""
+    initial_bias: float = -3.0
+    """Bias of the head: at first nothing is thought right."""
+    diversity_weight: float = 0.0
+    """Weight of the hazard-KL; 0 turns the diversity regulariser off."""
+    prior_hazard: float = 0.3
+    """Share of the batch that the regulariser wants to halt at each step."""
+
+    def __post_init__(self) -> None:
+        if self.max_steps < 1:
+            raise ValueError(f"model.halting.max_steps must be at least 1, got {self.max_steps}")
+        for name in ("exploration", "prior_hazard", "threshold"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"model.halting.{name} must be in [0, 1], got {value}")
+        if self.diversity_weight and not 0 < self.prior_hazard < 1:
+            raise ValueError(
+                f"model.halting.prior_hazard must be in (0, 1), got {self.prior_hazard}"
+            )
+        if self.diversity_weight < 0:
+            raise ValueError(
+                f"model.halting.diversity_weight must be at least 0, got {self.diversity_weight}"
+            )
+
+
+class HaltingHead(nn.Module):
+    """Answer state [B, T, W] -> logit [B] of "every token is right"."""
+
+    def __init__(self, width: int, config: HaltingConfig) -> None:
+        super().__init__()
+        self.pool = config.pool
+        # TRM's head has a second output, "continue", which its final form never reads
+        self.linear = nn.Linear(width, 2) if config.pool == "first" else nn.Linear(2 * width, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.constant_(self.linear.bias, config.initial_bias)
+
+    def forward(self, answer: Tensor) -> Tensor:
+        """The logit, in at least float32."""
+        pooled = answer[:, 0]
+        if self.pool == "mean_min":
+            pooled = torch.cat([answer.mean(1), answer.amin(1)], -1)
+        logit: Tensor = self.linear(pooled)[:, 0]
+        return logit.to(torch.promote_types(logit.dtype, torch.float32))
+
+
+def exploration_minimum(rows: int, config: HaltingConfig, generator: torch.Generator) -> Tensor:
+    """int64 [rows]: the fewest steps that a fresh example must take in training.
+
+    0 for most; for a share `exploration` of them uniform in 2 .. max_steps, so that the head
+    also sees what more steps would have given.
+    """
+    explores = torch.rand(rows, generator=generator) < config.exploration
+    longest = max(2, config.max_steps)
+    least = torch.randint(2, longest + 1, (rows,), generator=generator)
+    return torch.where(explores, least.clamp(max=config.max_steps), torch.zeros_like(least))
+
+
+def leaves_training(logit: Tensor, steps: Tensor, minimum: Tensor, config: HaltingConfig) -> Tensor:
+    """bool [B]: rows that leave the batch after `steps` (int64 [B]) supervision steps."""
+    wants = (logit > 0) & (steps >= minimum)
+    return wants | (steps >= config.max_steps)
+
+
+def halting_loss(logit: Tensor, right: Tensor) -> Tensor:
+    """Sum over rows of the cross-entropy between the logit and "the answer is right" (bool)."""
+    return nn.functional.binary_cross_entropy_with_logits(
+        logit, right.to(logit.dtype), reduction="sum"
+    )
+
+
+def hazard_kl(logit: Tensor, steps: Tensor, config: HaltingConfig) -> Tensor:
+    """Diversity regulariser: sum_k (share at step k) KL(Bern(lambda_k) || Bern(prior_hazard)).
+
+    lambda_k is the mean halting probability of the rows at step k (int64 [B], from 1), so the
+    batch's halting times are pulled to a geometric prior while the cross-entropy alone decides
+    which rows halt. Unlike a penalty on variance its gradient is not zero when all rows agree.
+    """
+    floor = torch.finfo(logit.dtype).tiny
+    probability = logit.sigmoid()
+    prior = config.prior_hazard
+    total = logit.new_zeros(())
+    for step in torch.unique(steps).tolist():
+        here = steps == step
+        hazard = probability[here].mean()
+        stay = (1 - probability[here]).mean()
+        divergence = hazard * ((hazard + floor).log() - math.log(prior)) + stay * (
+            (stay + floor).log() - math.log(1 - prior)
+        )
+        total = total + here.to(logit.dtype).mean() * divergence
+    return total
+
+
+class Halted(NamedTuple):
+    """What evaluation with early exit gives, rows in the order they came in."""
+
+    output: Tensor
+    """Each row's output of the step at which it stopped."""
+    logit: Tensor
+    """[B], of that step."""
+    steps: Tensor
+    """int64 [B], from 1."""
+
+
+def run_until_halted(
+    step: Callable[[StateT], tuple[StateT, Tensor, Tensor]],
+    state: StateT,
+    select: Callable[[StateT, Tensor], StateT],
+    *,
+    threshold: float,
+    max_steps: int,
+) -> Halted:
+    """Step until each row is sure enough, working on the rows that are left only.
+
+    `step` gives (next state, outputs [b, ...], logits [b]); `select` keeps rows of a state by
+    int64 indices. A row stops once sigmoid(logit) > `threshold`, a probability.
+    """
+    outputs: Tensor | None = None
+    logits = steps = rows = torch.empty(0)
+    for count in range(1, max_steps + 1):
+        state, output, logit = step(state)
+        if outputs is None:
+            outputs, logits = torch.empty_like(output), torch.empty_like(logit)
+            rows = torch.arange(len(logit), device=logit.device)
+            steps = torch.zeros_like(rows)
+        stops = logit.sigmoid() > threshold
+        if count == max_steps:
+            stops = torch.ones_like(stops)
+        done = rows[stops]
+        outputs[done], logits[done], steps[done] = output[stops], logit[stops], count
+        if stops.all():
+            break
+        stay = (~stops).nonzero().squeeze(-1)
+        rows, state = rows[stay], select(state, stay)
+    if outputs is None:
+        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+    return Halted(outputs, logits, steps)
+
+
+def tuned_threshold(
+    logits: Tensor, right: Tensor, *, most_points_lost: float, candidates: int = 19
+) -> float:
+    """The lowest threshold that costs at most `most_points_lost` of accuracy, on validation data.
+
+    `logits` and `right` (bool) are [steps, B]: each row at each supervision step at full depth.
+    The accuracy to hold is that of the last step. Candidates are evenly spaced in (0, 1).
+    """
+    full = right[-1].double().mean()
+    for number in range(1, candidates + 1):
+        threshold = number / (candidates + 1)
+        if accuracy_at(threshold, logits, right) >= full - most_points_lost:
+            return threshold
+    return 1.0
+
+
+def accuracy_at(threshold: float, logits: Tensor, right: Tensor) -> float:
+    """Share of rows that are right at the step where `threshold` stops them; [steps, B] each."""
+    stops = logits.sigmoid() > threshold
+    stops[-1] = True
+    first = stops.int().argmax(0)
+    return float(right.gather(0, first[None]).double().mean())

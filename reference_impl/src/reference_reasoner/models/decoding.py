@@ -1,0 +1,81 @@
+"""Token by token through a causal reasoner, at the cost of one token each.
+
+B batch, P persistent tokens, T tokens, V vocabulary. The depth is fixed: a token that stopped
+early would leave later tokens nothing to attend to in the deeper passes. Each application of a
+block in each pass sees its own past, so each has a cache of its own: supervision steps x
+recursions x (n + 1) x layers of them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .full_model import RecursiveReasoner
+from .titans_mag import BlockCache, MagBlock
+from .trm_wrapper import deep_recursion
+
+
+class DecodeState(NamedTuple):
+    """What the tokens so far have left."""
+
+    caches: tuple[BlockCache, ...]
+    """In the order in which blocks are applied. The windows in them are written in place: a
+    state that was handed in is not to be used again."""
+    position: int
+    """Tokens so far, persistent ones not counted."""
+
+
+@torch.no_grad()
+def prefill(
+    model: RecursiveReasoner, tokens: Tensor, *, capacity: int = 0
+) -> tuple[Tensor, DecodeState]:
+    """tokens int64 [B, T], T >= 0 -> logits [B, T, V], all in parallel, and the state after.
+
+    `capacity` is the longest sequence that a model without a window can go on to. Raises
+    ValueError for a model that is not causal.
+    """
+    blocks = _blocks(model)
+    prefix = model.config.persistent_tokens
+    caches: list[BlockCache] = []
+
+    def net(x: Tensor) -> Tensor:
+        for block in blocks:
+            x, cache = block.prefill(x, prefix=prefix, capacity=capacity)
+            caches.append(cache)
+        return x
+
+    answer = _refined(model, model.question(tokens), net)
+    return model.logits(answer[:, prefix:]), DecodeState(tuple(caches), tokens.shape[1])
+
+
+@torch.no_grad()
+def step(model: RecursiveReasoner, token: Tensor, state: DecodeState) -> tuple[Tensor, DecodeState]:
+    """token int64 [B] -> its logits [B, V], and the state with it."""
+    blocks = _blocks(model)
+    before = iter(state.caches)
+    caches: list[BlockCache] = []
+
+    def net(x: Tensor) -> Tensor:
+        for block in blocks:
+            x, cache = block.step(x, next(before), state.position)
+            caches.append(cache)
+        return x
+
+    question = model.question(token[:, None], with_persistent=False)
+    answer = _refined(model, question, net)
+    return model.logits(answer)[:, 0], DecodeState(tuple(caches), state.position + 1)
+
+
+def _blocks(model: RecursiveReasoner) -> list[MagBlock]:
+    if not model.config.backbone.causal:
+        raise ValueError("only a causal model goes token by token: model.backbone.causal is False")
+    return [block for block in model.backbone.blocks if isinstance(block, MagBlock)]
+
+
+def _refined(model: RecursiveReasoner, question: Tensor, net: Callable[[Tensor], Tensor]) -> Tensor:
+    states = model.initial(question)
+    for _ in range(model.config.halting.max_steps):
+        states = deep_recursion(net, question, states, model.config.recursion)
+    return states.answer

@@ -1,0 +1,64 @@
+"""Documents packed into one row, laid out so that each begins at a chunk's start.
+
+The memory's chunks must not depend on what stands before a document, or a packed document
+would not equal the document alone. B batch, T tokens, C chunk, L padded length.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentLayout:
+    """Where each token goes in rows that are padded to whole chunks a document."""
+
+    slots: Tensor
+    """int64 [B, T]: the token's place in the padded row."""
+    resets: Tensor
+    """bool [B, L / C]: the chunks with which a document begins."""
+    length: int
+    """L"""
+
+    @classmethod
+    def of(cls, documents: Tensor, chunk: int) -> "DocumentLayout":
+        """The layout for `documents` int64 [B, T], equal ids side by side.
+
+        L depends on the data, so this waits for the device once.
+        """
+        batch, tokens = documents.shape
+        index = torch.arange(tokens, device=documents.device).expand(batch, tokens)
+        begins = torch.ones_like(documents, dtype=torch.bool)
+        begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+        place = index - torch.where(begins, index, 0).cummax(1).values
+        chunks = (place % chunk == 0).cumsum(1) - 1
+        count = int(chunks.max()) + 1
+        resets = torch.zeros(batch, count, dtype=torch.bool, device=documents.device)
+        resets.scatter_(1, torch.where(begins, chunks, 0), True)  # chunk 0 begins one anyway
+        return cls(slots=chunks * chunk + place % chunk, resets=resets, length=count * chunk)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """x [B, T, ...] -> [B, L, ...], zeros where no token stands."""
+        padded = x.new_zeros(x.shape[0], self.length, *x.shape[2:])
+        rows = torch.arange(x.shape[0], device=x.device)[:, None]
+        return padded.index_put((rows, self.slots), x)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """x [B, L, ...] -> [B, T, ...], the tokens' own places."""
+        rows = torch.arange(x.shape[0], device=x.device)[:, None]
+        return x[rows, self.slots]
+
+
+def with_prefix(x: Tensor, prefix: int, documents: Tensor | None) -> Tensor | None:
+    """The persistent tokens as a document of their own, before the others.
+
+    For rows x [B, P + T, ...] and `documents` int64 [B, T] or None; int64 [B, P + T], or None
+    where all is one document.
+    """
+    if documents is None and not prefix:
+        return None
+    tokens = x.shape[1] - prefix
+    if documents is None:
+        documents = torch.zeros(len(x), tokens, dtype=torch.int64, device=x.device)
+    return torch.cat([documents.new_full((len(x), prefix), -1), documents], 1)

@@ -1,0 +1,198 @@
+"""A memory that is one matrix, M(k) = k M, written exactly token by token but computed in chunks.
+
+N rows (batch times heads), T tokens, C tokens of a chunk, D key width, V value width.
+Gates and S, the momentum, are those of memory_gates.py. The error of token t,
+e_t = k_t M_{t-1} - v_t, depends on the errors before it through M_{t-1}, and linearly so:
+
+    (I + L) e = keep_{t-1} K M_0 + carry_{t-1} K S_0 - V,    L_tj = spread_{t-1,j} theta_j k_t.k_j
+
+L is strictly lower triangular, so one triangular solve gives all errors of a chunk, and the
+result does not depend on where chunks begin. This is the chunk form of DeltaNet (Yang et al.
+2024, Parallelizing Linear Transformers with the Delta Rule) with momentum added; the paper on
+Titans (section 3.2) takes all gradients at the chunk's start instead. u_t = k_t^T e_t has rank 1:
+no token's weights are ever stored.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .memory_gates import Decay, Gates, check_chunks, chunked, decay_of
+
+
+class LinearState(NamedTuple):
+    """What the memory holds after a token."""
+
+    weights: Tensor
+    """[N, D, V] M."""
+    momentum: Tensor
+    """[N, D, V] S."""
+
+
+def linear_memory(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: Gates,
+    state: LinearState,
+    *,
+    chunk: int,
+    initial: LinearState | None = None,
+    resets: Tensor | None = None,
+) -> tuple[Tensor, LinearState]:
+    """Write each token, then read it: o_t = q_t M_t (Titans, eq. 11-15).
+
+    Args:
+        q: queries [N, T, D], float32 or float64 like everything else here.
+        k: keys [N, T, D]; of length at most 1, or theta must be smaller accordingly.
+        v: values [N, T, V].
+        gates: of each token, [N, T].
+        state: what the memory holds before the first token.
+        chunk: tokens that are computed together; it changes the speed and not the result.
+        initial: what a reset sets the state to.
+        resets: bool [N, T / chunk]; True sets the row's state to `initial` before that chunk.
+
+    Returns:
+        What the tokens read, [N, T, V], and the state after the last one.
+
+    Raises:
+        ValueError: `chunk` is below 1; or `resets` come without `initial`, or with a number of
+            columns other than T / chunk.
+    """
+    tokens = q.shape[1]
+    check_chunks(tokens, chunk, initial, resets)
+    whole = tokens - tokens % chunk
+    reads = [q[:, :0] @ state.weights]
+    for part, size in ((slice(0, whole), chunk), (slice(whole, tokens), tokens - whole)):
+        if part.start == part.stop:
+            continue
+        some = Gates(*(gate[:, part] for gate in gates))
+        read, state = _scan(q[:, part], k[:, part], v[:, part], some, state, size, initial, resets)
+        reads.append(read)
+    return torch.cat(reads, 1), state
+
+
+def linear_step(
+    q: Tensor, k: Tensor, v: Tensor, gates: Gates, state: LinearState
+) -> tuple[Tensor, LinearState]:
+    """`linear_memory` for one token: q, k [N, D], v [N, V], gates [N] -> ([N, V], state)."""
+    error = apply(k, state.weights) - v
+    state = LinearState(*step_layer(*state, k, error, gates, gates.rate))
+    return apply(q, state.weights), state
+
+
+def surprise(k: Tensor, v: Tensor, state: LinearState) -> Tensor:
+    """||k M - v||, how badly the memory knows each pair: [N, T, D], [N, T, V] -> [N, T]."""
+    return torch.linalg.vector_norm(k @ state.weights - v, dim=-1)
+
+
+def apply(x: Tensor, weights: Tensor) -> Tensor:
+    """x [N, D] through each row's own weights [N, D, V] -> [N, V]."""
+    return (x[:, None] @ weights)[:, 0]
+
+
+def step_layer(
+    weights: Tensor, momentum: Tensor, inputs: Tensor, errors: Tensor, gates: Gates, rate: Tensor
+) -> tuple[Tensor, Tensor]:
+    """M, S [N, D, V] after one token with this layer's input [N, D] and output error [N, V]."""
+    keep, eta = gates.log_keep.exp(), gates.log_momentum.exp()
+    write = (rate[:, None] * inputs)[:, :, None] * errors[:, None]
+    momentum = eta[:, None, None] * momentum - write
+    return keep[:, None, None] * weights + momentum, momentum
+
+
+def coupling(k: Tensor, decay: Decay) -> Tensor:
+    """L [..., C, C]: how the error of token j changes that of a later token t; keys [..., C, D]."""
+    return (k @ k.mT) * decay.found_spread
+
+
+def solve(lower: Tensor, right: Tensor) -> Tensor:
+    """(I + L)^-1 right. `lower` has a zero diagonal, which stands for the I.
+
+    Forward substitution is the recurrence itself, hence as stable. A product of powers of L
+    would be fewer kernels, but with like keys those powers are too large for float32.
+    """
+    return torch.linalg.solve_triangular(lower, right, upper=False, unitriangular=True)
+
+
+def exact_errors(k: Tensor, v: Tensor, decay: Decay, stacked: Tensor) -> Tensor:
+    """e [N, C, V] of one chunk, from [M; S] [N, 2 D, V] at its start."""
+    found = _twice(k, decay.found_keep, decay.found_carry)
+    return solve(coupling(k, decay), found @ stacked - v)
+
+
+def read_layer(q: Tensor, inputs: Tensor, errors: Tensor, decay: Decay, stacked: Tensor) -> Tensor:
+    """q_t M_t of each token [..., C, V], for a layer with these inputs and output errors.
+
+    `stacked` is [M; S] [..., 2 D, V] at the chunk's start.
+    """
+    mix = (q @ inputs.mT) * decay.spread
+    return _twice(q, decay.keep, decay.carry) @ stacked - mix @ errors
+
+
+def write_layer(
+    inputs: Tensor, errors: Tensor, decay: Decay, rate: Tensor, stacked: Tensor
+) -> Tensor:
+    """[M; S] [N, 2 D, V] at the chunk's end; `rate` [N, C] is the layer's own."""
+    weights, momentum = stacked.chunk(2, 1)
+    kept = decay.keep[:, -1, None, None] * weights + decay.carry[:, -1, None, None] * momentum
+    old = torch.cat([kept, decay.coast[:, None, None] * momentum], 1)
+    return torch.baddbmm(old, _writes(inputs, decay, rate), errors, alpha=-1)
+
+
+def _twice(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """[first x, second x] [..., C, 2 D]: rows that read M and S at once."""
+    return torch.cat([first[..., None] * x, second[..., None] * x], -1)
+
+
+def _writes(inputs: Tensor, decay: Decay, rate: Tensor) -> Tensor:
+    """[..., 2 D, C]: what a unit error of each token takes from M and S by the chunk's end."""
+    return _twice(inputs, decay.last * rate, decay.trace * rate).mT
+
+
+def _scan(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: Gates,
+    state: LinearState,
+    chunk: int,
+    initial: LinearState | None,
+    resets: Tensor | None,
+) -> tuple[Tensor, LinearState]:
+    """Whole chunks: all but the state is computed at once, then one kernel a chunk carries it on.
+
+    With Z = [M; S] a chunk is Z' = step Z + push, and its errors are `known` Z - `missing`.
+    """
+    q, k, v = (chunked(x, chunk) for x in (q, k, v))
+    gates = Gates(*(chunked(gate, chunk) for gate in gates))
+    decay = decay_of(gates)
+    found = _twice(k, decay.found_keep, decay.found_carry)
+    solved = solve(coupling(k, decay), torch.cat([found, v], -1))
+    known, missing = torch.split(solved, [2 * k.shape[-1], v.shape[-1]], -1)
+    writes = _writes(k, decay, gates.rate)
+    steps = _undisturbed(decay, k.shape[-1]) - writes @ known
+    pushes = writes @ missing
+    stacked = torch.cat(state, 1)
+    start = stacked if initial is None else torch.cat(initial, 1)
+    columns = [None] * k.shape[1] if resets is None else resets[..., None, None].unbind(1)
+    starts = []
+    for step, push, reset in zip(steps.unbind(1), pushes.unbind(1), columns, strict=True):
+        if reset is not None:
+            stacked = torch.where(reset, start, stacked)
+        starts.append(stacked)
+        stacked = torch.baddbmm(push, step, stacked)
+    all_starts = torch.stack(starts, 1)
+    errors = known @ all_starts - missing
+    read = read_layer(q, k, errors, decay, all_starts)
+    return read.flatten(1, 2), LinearState(*stacked.chunk(2, 1))
+
+
+def _undisturbed(decay: Decay, width: int) -> Tensor:
+    """[..., 2 D, 2 D]: what a chunk does to [M; S] where nothing is written."""
+    zero = torch.zeros_like(decay.coast)
+    rows = [decay.keep[..., -1], decay.carry[..., -1], zero, decay.coast]
+    blocks = torch.stack(rows, -1).reshape(*zero.shape, 2, 2)
+    unit = torch.eye(width, dtype=zero.dtype, device=zero.device)
+    return (blocks[..., :, None, :, None] * unit[:, None, :]).flatten(-2).flatten(-3, -2)

@@ -1,0 +1,248 @@
+"""Titans' long-term memory: weights that learn, while the model runs, to map keys to values.
+
+B batch, P persistent tokens, T tokens, W width, H heads, D = W / H head width, K taps, N = B H
+rows. Behrouz et al. 2025, Titans: Learning to Memorize at Test Time, section 3. What is learned
+is a value that goes in and comes out, never a buffer.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .document_layout import DocumentLayout, with_prefix
+from .memory_deep import DeepState, deep_memory, deep_step, read_deep
+from .memory_gates import Gates
+from .memory_linear import LinearState, linear_memory, linear_step
+from .memory_set import set_memory
+from .short_convolution import ShortConvolution
+from .token_gates import TokenGates
+from .trm_wrapper import truncated_normal
+
+State = LinearState | DeepState
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """Form and size of the memory."""
+
+    heads: int = 1
+    """Independent memories; the width is shared out between them."""
+    depth: int = 1
+    """1: a matrix, updated exactly. 2: a two-layer network (ours; Titans' with `stale`)."""
+    features: int = 128
+    """depth 2: hidden width of a head's network."""
+    gradient: Literal["exact", "stale"] = "exact"
+    """depth 2: exact last layer, or all gradients at the chunk's start as in the paper."""
+    chunk: int = 64
+    """Tokens that are computed together."""
+    convolution: int = 4
+    """Taps of the convolution after each projection; 1 looks at the token alone."""
+    momentum: bool = True
+    """Carry past surprise on (eta)."""
+    forgetting: bool = True
+    """Let old content fade (alpha)."""
+    set_steps: int = 1
+    """grids: inner steps of gradient descent on all tokens."""
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "features", "chunk", "convolution", "set_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"model.backbone.memory.{name} must be at least 1, got {getattr(self, name)}"
+                )
+        if self.depth not in (1, 2):
+            raise ValueError(f"model.backbone.memory.depth must be 1 or 2, got {self.depth}")
+        if self.gradient == "stale" and self.depth == 1:
+            raise ValueError(
+                "model.backbone.memory.gradient is 'stale', which is a form of depth 2, got depth 1"
+            )
+
+
+class Heads(NamedTuple):
+    """Queries, keys and values of each head, [N, T, D] in at least float32."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+class MemoryCache(NamedTuple):
+    """What decoding keeps of the tokens so far."""
+
+    state: State
+    tail: Tensor
+    """[B, K - 1, 3 W]: the last projections, for the convolution."""
+
+
+class NeuralMemory(nn.Module):
+    """x [B, P + T, W] -> what the memory recalls for each token, [B, P + T, W].
+
+    Keys, values and queries are projected, convolved and passed through SiLU; keys and queries
+    have length 1 (Titans, section 4.4). A causal memory is written token after token; its
+    persistent tokens are not written, and read the state that every document begins with. One
+    that is not causal is written with all tokens at once and in no order, for grids.
+    """
+
+    def __init__(self, width: int, config: MemoryConfig, *, causal: bool) -> None:
+        super().__init__()
+        if config.gradient == "stale" and not causal:
+            raise ValueError(
+                "model.backbone.memory.gradient is 'stale', which is a form for causal models"
+            )
+        if width % config.heads:
+            raise ValueError(
+                f"model.backbone.width ({width}) must be a multiple of "
+                f"model.backbone.memory.heads ({config.heads})"
+            )
+        self.config = config
+        self.causal = causal
+        self.head_width = width // config.heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.convolution = ShortConvolution(3 * width, config.convolution)
+        self.gates = TokenGates(
+            width,
+            heads=config.heads,
+            momentum=config.momentum,
+            forgetting=config.forgetting,
+            inner=config.depth == 2,
+        )
+        self.norm = nn.Parameter(torch.ones(width))
+        self.out = nn.Linear(width, width, bias=False)
+        shapes = [(self.head_width, self.head_width)]
+        if config.depth == 2:
+            shapes = [(self.head_width, config.features), (config.features, self.head_width)]
+        self.initial = nn.ParameterList(
+            [nn.Parameter(torch.empty(config.heads, *shape)) for shape in shapes]
+        )
+        self._initialise(width)
+
+    def _initialise(self, width: int) -> None:
+        for linear in (self.qkv, self.out):
+            truncated_normal(linear.weight, std=width**-0.5)
+        # a token then looks for what tokens like it have written
+        query, key, _ = self.qkv.weight.detach().chunk(3)
+        query.copy_(key)
+        for weights in self.initial:
+            truncated_normal(weights, std=weights.shape[1] ** -0.5)
+
+    def forward(self, x: Tensor, *, prefix: int = 0, documents: Tensor | None = None) -> Tensor:
+        """`documents` int64 [B, T] or None; ValueError for some where the write is a set."""
+        out, _ = self.recall(x, prefix, documents)
+        return out
+
+    def prefill(self, x: Tensor, *, prefix: int = 0) -> tuple[Tensor, MemoryCache]:
+        """`forward`, and what `step` needs after x [B, P + T, W]. For causal memories only."""
+        if not self.causal:
+            raise ValueError("a memory that is written as a set cannot go token by token")
+        return self.recall(x, prefix, None)
+
+    def step(self, x: Tensor, cache: MemoryCache, position: int) -> tuple[Tensor, MemoryCache]:
+        """One more token x [B, 1, W], the `position`-th of its document (from 0)."""
+        mixed, tail = self.convolution.step(self.qkv(x), cache.tail)
+        heads = Heads(*(each[:, 0] for each in self._heads(mixed)))
+        gates = Gates(*(each[:, 0] for each in self.gates(x)))
+        with torch.autocast(x.device.type, enabled=False):
+            read, state = self.write(heads, gates, cache.state, position)
+        return self._output(read[:, None], x), MemoryCache(state, tail)
+
+    def write(
+        self, heads: Heads, gates: Gates, state: State, position: int
+    ) -> tuple[Tensor, State]:
+        """One token, [N, D] each and gates [N]: what it reads after its write, and the state."""
+        if isinstance(state, DeepState):
+            chunk, gradient = self.config.chunk, self.config.gradient
+            return deep_step(
+                *heads, gates, state, chunk=chunk, gradient=gradient, position=position
+            )
+        return linear_step(*heads, gates, state)
+
+    def initial_state(self, batch: int) -> State:
+        """What every document begins with, [N, ...]: the learned weights, and no momentum."""
+        kind = torch.promote_types(self.initial[0].dtype, torch.float32)
+        weights = [each.to(kind).repeat(batch, 1, 1) for each in self.initial]
+        still = [torch.zeros_like(each) for each in weights]
+        if self.config.depth == 1:
+            return LinearState(weights[0], still[0])
+        return DeepState(weights[0], still[0], weights[1], still[1], weights[0], weights[1])
+
+    def pairs(self, projected: Tensor, prefix: int, documents: Tensor | None) -> Heads:
+        """What rows [B, P + T, 3 W], projected by `qkv`, ask and write."""
+        apart = with_prefix(projected, prefix, documents) if self.causal else None
+        return self._heads(self.convolution(projected, apart))
+
+    def recall(
+        self, x: Tensor, prefix: int, documents: Tensor | None
+    ) -> tuple[Tensor, MemoryCache]:
+        """`forward`, and what the memory holds after x [B, P + T, W]."""
+        if documents is not None and not self.causal:
+            raise ValueError("a memory that is written as a set takes no packed documents")
+        projected = self.qkv(x)
+        heads, gates = self.pairs(projected, prefix, documents), self.gates(x)
+        state = self.initial_state(len(x))
+        with torch.autocast(x.device.type, enabled=False):
+            if not self.causal:
+                read, state = set_memory(
+                    heads.query, heads.key, heads.value, gates, state, steps=self.config.set_steps
+                )
+            else:
+                before = self.read(heads.query[:, :prefix], state)
+                tokens = Heads(*(each[:, prefix:] for each in heads))
+                later = Gates(*(each[:, prefix:] for each in gates))
+                read, state = self._scan(tokens, later, state, documents)
+                read = torch.cat([before, read], 1)
+        return self._output(read, x), MemoryCache(
+            state, self.convolution.tail(projected[:, prefix:])
+        )
+
+    def _scan(
+        self, heads: Heads, gates: Gates, state: State, documents: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Write and read token after token; the state is of use without documents only."""
+        layout = resets = None
+        if documents is not None:
+            layout = DocumentLayout.of(
+                documents.repeat_interleave(self.config.heads, 0), self.config.chunk
+            )
+            heads, resets = Heads(*(layout.spread(each) for each in heads)), layout.resets
+            gates = Gates(*(layout.spread(each) for each in gates))
+        query, key, value = heads
+        chunk, gradient = self.config.chunk, self.config.gradient
+        after: State
+        if isinstance(state, DeepState):
+            read, after = deep_memory(
+                query, key, value, gates, state,
+                chunk=chunk, gradient=gradient, initial=state, resets=resets,
+            )  # fmt: skip
+        else:
+            read, after = linear_memory(
+                query, key, value, gates, state, chunk=chunk, initial=state, resets=resets
+            )
+        return (read if layout is None else layout.gather(read)), after
+
+    def read(self, query: Tensor, state: State) -> Tensor:
+        """What queries [N, T, D] find in the state, [N, T, D]."""
+        if isinstance(state, DeepState):
+            return read_deep(query, state, gradient=self.config.gradient)
+        return query @ state.weights
+
+    def _heads(self, mixed: Tensor) -> Heads:
+        """[B, T, 3 W] -> [N, T, D] each."""
+        batch, tokens, _ = mixed.shape
+        kind = torch.promote_types(mixed.dtype, torch.float32)
+        active = nn.functional.silu(mixed.to(kind))
+        split = active.view(batch, tokens, 3, self.config.heads, self.head_width)
+        rows = split.permute(2, 0, 3, 1, 4).reshape(3, -1, tokens, self.head_width)
+        query, key, value = rows.unbind(0)
+        return Heads(
+            nn.functional.normalize(query, dim=-1), nn.functional.normalize(key, dim=-1), value
+        )
+
+    def _output(self, read: Tensor, x: Tensor) -> Tensor:
+        """[N, T, D] -> [B, T, W]: each head's recall to one size, then mixed."""
+        tokens = read.shape[1]
+        read = nn.functional.rms_norm(read, (self.head_width,), eps=1e-5)
+        joined = read.view(len(x), -1, tokens, self.head_width).transpose(1, 2).flatten(2)
+        out: Tensor = self.out((joined * self.norm).to(x.dtype))
+        return out

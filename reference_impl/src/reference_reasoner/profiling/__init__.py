@@ -1,0 +1,1 @@
+"""What a model costs: counted exactly, measured on this machine, held against budgets."""

@@ -1,0 +1,168 @@
+"""`python -m <package>.profiling.gpu_bench`: a preset's size and, on a GPU, its speed and memory.
+
+Exact quantities are counted and held against budgets.toml everywhere. With a GPU, latency at
+batch 1 and the peak memory of inference and of a training step are measured several times and
+held against the budget for that GPU. It needs torch and numpy only.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import project
+from ..config import RuntimeConfig
+from ..errors import RefusedInputError
+from ..loading import load_task_type, task_of_preset
+from ..paths import project_root
+from ..seeding import set_determinism, set_threads
+from ..tracking.environment import environment
+from ..tracking.manifest import replace_text
+from ..training.task import Task
+from .bench_steps import input_in_words
+from .bench_table import bench_lines, repetition_in_words
+from .benchmark import REPETITIONS, Repetition, budgeted, fastest, measurements, peaks, summary
+from .budget import Verdict, check_exact, check_measured, read_budgets
+from .exact import exact_quantities
+from .machine import Machine, this_machine
+from .picture import draw_repetitions
+from .profile import Subject, exact_values, header
+from .table import title
+
+_CLOCKS = ("clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem")
+_PROG = "gpu_bench"
+
+
+def gpu_machine() -> Machine | None:
+    """This machine's GPU, or None."""
+    return this_machine(RuntimeConfig(device="cuda")) if torch.cuda.is_available() else None
+
+
+def ask_nvidia_smi(query: str) -> str | None:
+    """nvidia-smi's answer for the first GPU, or None where it does not answer."""
+    command = ["nvidia-smi", "--id=0", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def clocks_mhz(ask: Callable[[str], str | None] = ask_nvidia_smi) -> dict[str, float] | None:
+    """{clock: MHz} of the GPU as it is now; None where nobody knows."""
+    answer = ask(",".join(_CLOCKS))
+    values = [] if answer is None else [word.strip() for word in answer.split(",")]
+    try:
+        pairs = zip(_CLOCKS, map(float, values), strict=True)
+        return {f"{name.replace('.', '_')}_mhz": value for name, value in pairs}
+    except ValueError:
+        return None
+
+
+def main(argv: Sequence[str], find_gpu: Callable[[], Machine | None] = gpu_machine) -> int:
+    """Measure, write the JSON and the picture, and return 1 where a budget is exceeded."""
+    flags = _parser().parse_args(argv)
+    try:
+        if not flags.json.parent.is_dir():
+            raise RefusedInputError(f"--json {flags.json}: there is no folder {flags.json.parent}")
+        if flags.repetitions < 1:
+            raise RefusedInputError(f"--repetitions {flags.repetitions}: give a number from 1 on")
+        task_type = load_task_type(task_of_preset(flags.preset))
+        task = task_type(task_type.presets[flags.preset]())
+        set_threads(task.config.runtime.threads)
+        set_determinism(task.config.runtime.determinism)
+        result, verdicts = bench(task, flags.preset, find_gpu(), flags.repetitions)
+    except RefusedInputError as error:
+        print(f"{_PROG}: {error}", file=sys.stderr)
+        return 2
+    if result["repetitions"]:
+        path = flags.json.with_suffix(".png")
+        print(f"picture: {draw_repetitions(result['repetitions'], path, title(result))}")
+    replace_text(flags.json, json.dumps(result, indent=2) + "\n")
+    print("\n".join(bench_lines(result)))
+    return _complaints(result, verdicts, flags.require_gpu)
+
+
+def bench(
+    task: Task[Any], preset: str, machine: Machine | None, repetitions: int = REPETITIONS
+) -> tuple[dict[str, Any], list[Verdict]]:
+    """Everything gpu_bench.json holds, and the verdicts on it. `machine` is a GPU or None."""
+    budgets = read_budgets(project_root() / "budgets.toml")
+    quantities = exact_quantities(task)
+    verdicts = check_exact(preset, budgets, quantities)
+    here = machine or Machine(device=torch.device("cpu"), gpu=None)
+    found = [] if machine is None else _measured(task, machine, repetitions)
+    figures = budgeted(found) if found else {}
+    verdicts += check_measured(preset, budgets, here.gpu, figures)
+    around = environment()
+    result = {
+        **header(Subject(task=task, preset=preset), here),
+        "driver": around["driver"],
+        "python": around["python"],
+        "commit": around["git"] and around["git"]["commit"],
+        "dirty": around["git"] and around["git"]["dirty"],
+        "exact": exact_values(quantities),
+        "training_step_input": input_in_words(task),
+        "batch_examples": task.config.training.batch_size,
+        "accumulation_steps": task.config.training.accumulation_steps,
+        "repetitions": found,
+        **_summary(found),
+        "budgeted": figures or None,
+        "skipped": None if found else "no GPU",
+        "verdicts": [each.text for each in verdicts],
+    }
+    return result, verdicts
+
+
+def _measured(task: Task[Any], machine: Machine, repetitions: int) -> list[Repetition]:
+    """All repetitions, each told as soon as it is over."""
+    found: list[Repetition] = []
+    for each in measurements(task, machine, repetitions):
+        found.append({**each, "clocks": clocks_mhz()})
+        print(repetition_in_words(len(found), repetitions, each["timings"]), flush=True)
+    return found
+
+
+def _summary(repetitions: list[Repetition]) -> dict[str, Any]:
+    """What the table shows of them; null where nothing was measured."""
+    rows = summary(repetitions)
+    failures = [each["compile_failure"] for each in repetitions if each["compile_failure"]]
+    used = fastest(rows) if rows else {}
+    return {
+        "summary": rows,
+        "compile_failure": next(iter(failures), None),
+        "latency_budget_of": {name: used[name] for name in ("workload", "mode")} if used else None,
+        "peaks": peaks(repetitions) if repetitions else None,
+    }
+
+
+def _complaints(result: dict[str, Any], verdicts: list[Verdict], require_gpu: bool) -> int:
+    """Say what is over budget or missing; 1 for either."""
+    code = 0
+    over = [verdict.text for verdict in verdicts if verdict.state == "over"]
+    if over:
+        print(f"{_PROG}: over budget: {'; '.join(over)}", file=sys.stderr)
+        code = 1
+    if result["skipped"] and require_gpu:
+        print(f"{_PROG}: there is no GPU here, and --require-gpu asks for one", file=sys.stderr)
+        code = 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=_PROG, allow_abbrev=False, description=__doc__)
+    add = parser.add_argument
+    add("--preset", default=project.BENCHED, metavar="NAME", help="default: %(default)s")
+    add("--json", type=Path, default=Path("gpu_bench.json"), metavar="FILE")
+    add("--repetitions", type=int, default=REPETITIONS, metavar="N", help="default: %(default)s")
+    add("--require-gpu", action="store_true", help="fail where there is no GPU")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

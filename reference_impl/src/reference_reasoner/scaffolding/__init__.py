@@ -1,0 +1,1 @@
+"""What `new` writes: a data set, a model, a task, and tests, from the texts in seeds/."""

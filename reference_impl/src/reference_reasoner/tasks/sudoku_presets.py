@@ -1,0 +1,147 @@
+"""What a run on Sudoku is told, and the presets: models, data and training that go together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
+from ..data.sudoku import SudokuDataConfig
+from ..models.act_head import HaltingConfig
+from ..models.full_model import ReasonerConfig
+from ..models.neural_memory import MemoryConfig
+from ..models.titans_mag import BackboneConfig
+from ..models.trm_wrapper import RecursionConfig
+
+GRID25M = ReasonerConfig(
+    backbone=BackboneConfig(
+        width=768,
+        layers=2,
+        heads=12,
+        hidden_width=3392,
+        memory=MemoryConfig(heads=12, depth=2, features=128),
+    ),
+)
+TRM7M = ReasonerConfig(
+    backbone=BackboneConfig(width=512, layers=2, heads=8, hidden_width=1536, use_memory=False),
+    halting=HaltingConfig(pool="first", initial_bias=-5.0),
+    learn_persistent=False,
+    normaliser="stablemax",
+)
+SMALL = ReasonerConfig(
+    backbone=BackboneConfig(
+        width=96,
+        layers=2,
+        heads=4,
+        hidden_width=256,
+        memory=MemoryConfig(heads=2, convolution=1),
+    ),
+    # few passes in a step: hard puzzles then need more steps than easy ones
+    recursion=RecursionConfig(latent_steps=1, recursions=1),
+    halting=HaltingConfig(threshold=0.9),
+    persistent_tokens=4,
+)
+SMOKE = replace(
+    SMALL,
+    backbone=BackboneConfig(
+        width=32,
+        layers=1,
+        heads=2,
+        hidden_width=64,
+        memory=MemoryConfig(heads=2, convolution=1),
+    ),
+    recursion=RecursionConfig(latent_steps=1, recursions=2),
+    halting=HaltingConfig(max_steps=4),
+)
+PUZZLE_TRAINING = TrainingConfig(
+    steps=50_000,
+    batch_size=768,
+    learning_rate=1e-4,
+    schedule="constant",
+    warmup_steps=2_000,
+    weight_decay=1.0,
+    beta2=0.95,
+    precision="bf16",
+    ema_decay=0.999,
+    select_on="ema",
+)
+"""TRM's, appendix A, with AdamW in place of AdamATan2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SudokuConfig(RunConfig):
+    """Everything a run on Sudoku is told."""
+
+    data: SudokuDataConfig = SudokuDataConfig()
+    model: ReasonerConfig = GRID25M
+
+
+def grid25m() -> SudokuConfig:
+    """`profile --preset grid25m`: attention and memory, 25,606,777 parameters. Not trained yet."""
+    # `profile --fit-vram 5GiB` finds room for 8 examples with all activations, for 70 without
+    training = replace(PUZZLE_TRAINING, accumulation_steps=12, activation_checkpointing=True)
+    return SudokuConfig(training=training)
+
+
+def trm7m() -> SudokuConfig:
+    """`profile --preset trm7m`: TRM with attention, 6,828,034 parameters. Not trained yet."""
+    return SudokuConfig(model=TRM7M, training=replace(PUZZLE_TRAINING, accumulation_steps=8))
+
+
+def trm7m_mixing() -> SudokuConfig:
+    """`profile --preset trm7m_mixing`: TRM's MLP form, 5,028,866 parameters. Not trained yet."""
+    backbone = replace(TRM7M.backbone, mixer="tokens")
+    return SudokuConfig(
+        model=replace(TRM7M, backbone=backbone),
+        training=replace(PUZZLE_TRAINING, accumulation_steps=12),
+    )
+
+
+def default() -> SudokuConfig:
+    """`train --preset default`: 6 x 6 (to be measured)."""
+    return SudokuConfig(
+        data=SudokuDataConfig(side=6),
+        model=SMALL,
+        training=TrainingConfig(
+            steps=5000, batch_size=32, learning_rate=1e-3, schedule="wsd", warmup_steps=100,
+            weight_decay=0.1, beta2=0.95, ema_decay=0.995, select_on="ema",
+        ),
+        evaluation=EvaluationConfig(every_steps=1250),
+        checkpoint=CheckpointConfig(every_steps=1250),
+    )  # fmt: skip
+
+
+def sudoku4() -> SudokuConfig:
+    """`train --preset sudoku4`: 4 x 4 (to be measured)."""
+    return SudokuConfig(
+        data=SudokuDataConfig(side=4),
+        model=replace(SMALL, halting=replace(SMALL.halting, max_steps=8)),
+        training=TrainingConfig(
+            steps=2000, batch_size=32, learning_rate=1e-3, schedule="wsd", warmup_steps=100,
+            weight_decay=0.1, beta2=0.95, ema_decay=0.995, select_on="ema",
+        ),
+        evaluation=EvaluationConfig(every_steps=1000),
+        checkpoint=CheckpointConfig(every_steps=1000),
+    )  # fmt: skip
+
+
+def smoke() -> SudokuConfig:
+    """`train --preset smoke`: every part, memory too, on 4 x 4 in seconds; learns little."""
+    return SudokuConfig(
+        data=SudokuDataConfig(side=4),
+        model=SMOKE,
+        training=TrainingConfig(
+            steps=60, batch_size=32, learning_rate=3e-3, warmup_steps=5, ema_decay=0.9,
+            select_on="ema",
+        ),
+        evaluation=EvaluationConfig(every_steps=30),
+        checkpoint=CheckpointConfig(every_steps=30),
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[], SudokuConfig]] = {
+    "default": default,
+    "grid25m": grid25m,
+    "smoke": smoke,
+    "sudoku4": sudoku4,
+    "trm7m": trm7m,
+    "trm7m_mixing": trm7m_mixing,
+}

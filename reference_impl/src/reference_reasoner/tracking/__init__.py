@@ -1,0 +1,1 @@
+"""What a run writes down: run.json and its records."""

@@ -1,0 +1,71 @@
+"""Where the model runs and in which precision."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ..config import RuntimeConfig, TrainingConfig
+from ..errors import RefusedInputError
+
+
+def choose_device(runtime: RuntimeConfig) -> torch.device:
+    """The device that `runtime.device` names; auto takes cuda, then mps, then cpu.
+
+    Raises RefusedInputError for a device that this machine or this build of torch lacks.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if runtime.device == "auto":
+        return torch.device(next((name for name, found in there.items() if found), "cpu"))
+    if not there.get(runtime.device, True):
+        raise RefusedInputError(
+            f"runtime.device is {runtime.device!r}, but torch {torch.__version__} finds no such "
+            "device here: use cpu or auto"
+        )
+    return torch.device(runtime.device)
+
+
+def autocast(device: torch.device, training: TrainingConfig) -> AbstractContextManager[object]:
+    """The autocast context of forward passes; does nothing in fp32."""
+    dtype = torch.float16 if training.precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=training.precision != "fp32")
+
+
+def build_scaler(device: torch.device, training: TrainingConfig) -> torch.amp.GradScaler | None:
+    """fp16's loss scaler: gradients too small for fp16 are scaled up before backward."""
+    return torch.amp.GradScaler(device.type) if training.precision == "fp16" else None
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The members of the model's nn.ModuleLists, each once: the parts that it repeats."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return list(dict.fromkeys(block for blocks in lists for block in blocks))
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Recompute each block of the model's nn.ModuleLists in backward instead of storing it.
+
+    Names of parameters stay as they are. Raises RefusedInputError for a model without blocks,
+    of which nothing could be recomputed.
+    """
+    blocks = blocks_of(model)
+    if not blocks:
+        raise RefusedInputError(
+            "training.activation_checkpointing is on, but the model keeps no blocks in an "
+            "nn.ModuleList: turn it off, or put the repeated blocks into one"
+        )
+    for block in blocks:
+        _recompute(block)
+
+
+def _recompute(block: nn.Module) -> None:
+    forward = block.forward
+
+    def recomputed(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    block.forward = recomputed
