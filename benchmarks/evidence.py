@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="evidence", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--puzzles", type=Path, metavar="FILE", help="`solve` this file, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table here")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the table here, beside other parts"
+    )
     flags = parser.parse_args(argv)
     parts = {**PARTS, "solve": lambda reference: solve(reference, flags.puzzles)}
     if flags.puzzles is not None and not flags.puzzles.is_file():
@@ -71,14 +74,30 @@ def main(argv: list[str]) -> int:
                 mark = {True: "holds", False: "FAILS", None: ""}[line.holds]
                 print(f"{line.claim:<72} {line.required:<10} {line.measured}  {mark}", flush=True)
     if flags.json is not None:
-        text = json.dumps({"machine": machine(), "parts": found}, indent=2)
+        parts_before = known_parts(flags.json)
+        in_order = {part: found.get(part, parts_before.get(part)) for part in PARTS}
+        kept = {part: lines for part, lines in in_order.items() if lines}
+        text = json.dumps({"machine": machine(), "parts": kept}, indent=2)
         flags.json.write_text(text + "\n", encoding="utf-8")
     return int(any(line["holds"] is False for lines in found.values() for line in lines))
 
 
+def known_parts(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The parts that an older run on the same kind of machine wrote; the others must run again."""
+    if not path.exists():
+        return {}
+    before = json.loads(path.read_text(encoding="utf-8"))
+    return before["parts"] if before["machine"] == machine() else {}
+
+
 def machine() -> dict[str, Any]:
     """What the times are true of."""
-    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+    }
 
 
 def processor() -> str:

@@ -42,7 +42,7 @@ def handed_in(reference: Reference, name: str, path: Path) -> Line:
     words = ("measured", PACKAGE, "solve", str(path), "--json", "solved.json")
     done = reference.run(*words, codes=(0, 2))
     *said, peak = done.err.strip().splitlines()
-    last = done.out.strip().splitlines()[-1] if done.out else said[-1]
+    last = (done.out.strip().splitlines() or said)[-1].replace(str(path), path.name)
     wrong = wrongly_solved(reference.project / "solved.json") if done.out else 0
     (reference.project / "solved.json").unlink(missing_ok=True)
     return Line(

@@ -9,7 +9,7 @@ import yaml
 
 from .environments import overlay, run
 from .reference import render_reference
-from .rendering import DEFAULT_PACKAGE, render
+from .rendering import DEFAULT_PACKAGE, choices, render
 
 
 def environment() -> dict[str, str]:
@@ -38,10 +38,12 @@ def reasoner(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project
 
 
-@pytest.fixture(scope="module")
-def minimal(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=choices("example"))
+def minimal(
+    request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A project without anything that can be left out, and with the shortest name."""
-    answers = {"trackers": [], "ci": "none", "package_name": "x"}
+    answers = {"trackers": [], "ci": "none", "package_name": "x", "example": request.param}
     project = render(template, tmp_path_factory.mktemp("minimal") / "project", answers)
     overlay(project)
     return project

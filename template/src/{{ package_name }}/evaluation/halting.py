@@ -223,7 +223,7 @@ def _draw_first_correct(axes: Any, columns: _Columns) -> None:
     axes.set_xlabel("first supervision step that is right")
     axes.set_ylabel("supervision steps taken")
     axes.locator_params(integer=True)
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="lower right", frameon=False)
 
 
 def _table(columns: _Columns) -> list[list[str]]:
