@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +91,7 @@ def known_parts(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def machine() -> dict[str, Any]:
     """What the times are true of."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": metadata.version("torch"),
-    }
+    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
 
 
 def processor() -> str:

@@ -48,7 +48,7 @@ def puzzles(reference: Reference) -> Iterator[Line]:
     yield Line(
         claim="6 x 6 test puzzles, as many of each number of blanks from 8",
         required=">= 2,000",
-        measured=f"{facts['test_6x6']:,}, {facts['test_6x6_by_blanks']} each, "
+        measured=f"{facts['test_6x6']:,}: {facts['test_6x6_by_blanks']} of each, "
         f"{facts['test_6x6_minimal']} minimal",
         holds=facts["test_6x6"] >= 2000 and len(facts["test_6x6_by_blanks"]) == 1,
     )

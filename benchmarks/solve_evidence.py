@@ -48,7 +48,7 @@ def handed_in(reference: Reference, name: str, path: Path) -> Line:
     return Line(
         claim=f"`solve` on {name}",
         required="totals or a sentence, nothing wrong, no traceback",
-        measured=f"exit {done.code}, {done.seconds:.0f} s, {peak.split()[1]} MiB: {last[-160:]}",
+        measured=f"exit {done.code}, {done.seconds:.0f} s, {peak.split()[1]} MiB: {last[:160]}",
         holds=not wrong and "Traceback" not in done.err,
     )
 

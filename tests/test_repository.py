@@ -30,3 +30,14 @@ def test_every_picture_and_file_that_the_readme_links_is_there() -> None:
     targets = [t for t in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in t]
     assert "docs/report.png" in targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_readme_counts_the_breakages() -> None:
+    found = {
+        path.stem: path.read_text(encoding="utf-8").count("    Breakage(\n")
+        for path in (ROOT / "template/tests/mutants").glob("breakages*.py")
+    }
+    reasoner = found.pop("breakages_of_the_reasoner")
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = f"breaks the code in {sum(found.values())} ways, the reference model in {reasoner} more"
+    assert said in text

@@ -349,6 +349,26 @@ def test_it_runs_as_a_module(project: Path) -> None:
     assert answer.stderr.startswith(f"{package.__name__}: ")
 
 
+def test_a_reader_that_leaves_early_gets_no_traceback(project: Path) -> None:
+    # more than a pipe holds: 200 lists of all commands
+    script = (
+        "import sys\n"
+        "from unittest.mock import patch\n"
+        "from reference_reasoner import cli\n"
+        "overview = cli._overview()\n"
+        "with patch.object(cli, '_overview', lambda: overview * 200):\n"
+        "    sys.exit(cli.main(['--help']))\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_the_package_gives_what_a_notebook_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     from reference_reasoner.loading import load_model
 

@@ -1,10 +1,12 @@
 """The command line: finds the module of a command, calls it, says how it went.
 
-Exit codes: 0 done, 1 failed, 2 refused input, 3 not comparable, 143 and 130 left on a signal.
+Exit codes: 0 done, 1 failed, 2 refused input, 3 not comparable, 143 and 130 left on a signal, 141
+where nobody reads what is printed any more.
 A command is imported when it is called, so that `--help` does not wait for torch.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,7 +32,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        return _dispatch(sys.argv[1:] if argv is None else list(argv))
+        code = _dispatch(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has read enough; the interpreter would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except RefusedInputError as error:
         code, text = 2, str(error)
     except RunFailedError as error:

@@ -96,7 +96,11 @@ def trm7m_mixing() -> SudokuConfig:
 
 
 def default() -> SudokuConfig:
-    """`train --preset default`: 6 x 6 (to be measured)."""
+    """`train --preset default`: 98.6 % of 6 x 6 test puzzles exactly, in 12 minutes on one core.
+
+    309,333 parameters. Of 2,040 puzzles with 8 to 23 blanks or minimal ones (84 % of those), with
+    averaged weights, stopping after 2.3 of 16 steps on average (seed 0). These weights ship.
+    """
     return SudokuConfig(
         data=SudokuDataConfig(side=6),
         model=SMALL,
@@ -110,7 +114,10 @@ def default() -> SudokuConfig:
 
 
 def sudoku4() -> SudokuConfig:
-    """`train --preset sudoku4`: 4 x 4 (to be measured)."""
+    """`train --preset sudoku4`: 98 % of 500 4 x 4 test puzzles exactly, in 3 minutes on one core.
+
+    The model of `default` (seed 0, averaged weights). These weights ship.
+    """
     return SudokuConfig(
         data=SudokuDataConfig(side=4),
         model=replace(SMALL, halting=replace(SMALL.halting, max_steps=8)),
