@@ -80,6 +80,27 @@ def test_the_last_weights_can_be_evaluated_too(line: CommandLine, run_dir: Path)
     assert "last weights of step 6" in shown
 
 
+def test_raw_and_averaged_weights_can_be_told_apart(line: CommandLine) -> None:
+    line.done("train", *SHORT, "--training.ema-decay", "0.9")
+    facts = json.loads((line.project / "runs" / "0001" / "run.json").read_text(encoding="utf-8"))
+    found = {}
+    for kind in ("raw", "ema", "last"):
+        line.done("evaluate", "0001", "--checkpoint", kind, "--json", "result.json")
+        found[kind] = json.loads(Path("result.json").read_text(encoding="utf-8"))
+        assert (found[kind]["checkpoint"], found[kind]["step"]) == (kind, 6)
+    assert found["raw"]["weights_sha256"] == facts["weights_sha256"]
+    assert found["last"]["weights_sha256"] == facts["weights_sha256"]  # it selects on raw ones
+    assert found["ema"]["weights_sha256"] != facts["weights_sha256"]
+    for kind in ("raw", "ema"):
+        final = facts["final_metrics"][f"{kind}/accuracy"]
+        assert found[kind]["scores"]["accuracy"]["value"] == final
+
+
+def test_a_run_without_averaged_weights_says_so(line: CommandLine, run_dir: Path) -> None:
+    said = line.refused("evaluate", run_dir, "--checkpoint", "ema", code=1)
+    assert "keeps no averaged weights: its training.ema_decay is 0" in said
+
+
 def test_the_test_split_is_opened_once(line: CommandLine, run_dir: Path) -> None:
     ledger = line.project / "test_ledger.jsonl"
     first = line.done("evaluate", "0001", "--split", "test")

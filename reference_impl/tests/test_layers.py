@@ -26,7 +26,7 @@ LAYERS = (
     ("tracking",),
     ("training",),
     ("evaluation", "profiling"),
-    ("verification",),
+    ("verification", "studies"),
     ("scaffolding",),
     ("tasks",),
     ("project",),
@@ -167,7 +167,7 @@ def test_commands_that_do_not_need_torch_do_not_import_it(project: Path) -> None
     script = (
         "import importlib, sys\n"
         "main = importlib.import_module(sys.argv[1] + '.cli').main\n"
-        "for words in ('evaluate -h', 'report -h', 'profile -h', 'runs', 'zzz'):\n"
+        "for words in ('evaluate -h', 'report -h', 'profile -h', 'study -h', 'runs', 'zzz'):\n"
         "    main(words.split())\n"
         "print(sorted(sys.modules))\n"
     )

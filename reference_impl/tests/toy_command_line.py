@@ -1,5 +1,6 @@
-"""The command line of a project whose only task is the toy."""
+"""The command line of a project whose only task is the toy; also `python -m` with this name."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,3 +68,8 @@ class CommandLine:
         assert contents(self.project) == files
         assert folders(self.project) == there
         return said.err.removeprefix(f"{PROG}: ").strip()
+
+
+if __name__ == "__main__":
+    with toy_project():
+        sys.exit(main())

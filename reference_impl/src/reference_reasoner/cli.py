@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": (".commands.evaluate:main", "score a run, with intervals"),
     "report": (".commands.report:main", "write one HTML page about a run"),
     "runs": (".commands.runs:main", "list every run"),
+    "study": (".commands.study:main", "compare variations of a preset over several seeds"),
     "profile": (".commands.profile:main", "count and measure what a model costs"),
     "reproduce": (".commands.reproduce:main", "train a run again and compare bit for bit"),
     "replay": (".commands.replay:main", "take one step of a run once more and save it"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConfig
 from ..data.sudoku import SudokuDataConfig
@@ -152,3 +153,13 @@ PRESETS: dict[str, Callable[[], SudokuConfig]] = {
     "trm7m": trm7m,
     "trm7m_mixing": trm7m_mixing,
 }
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "one_step": {"model.halting.max_steps": 1},
+    "two_recursions": {"model.recursion.recursions": 2},
+    "no_exploration": {"model.halting.exploration": 0.0},
+    "diversity": {"model.halting.diversity_weight": 0.05},
+    "raw_weights": {"training.ema_decay": 0.0, "training.select_on": "raw"},
+    "no_memory": {"model.backbone.use_memory": False},
+}
+"""One thing at a time: deep supervision, recursion, halting (twice), EMA, memory."""

@@ -178,8 +178,8 @@ def remove(folder: Path) -> None:
 def load_weights(run_dir: Path, which: str) -> tuple[dict[str, Tensor], int]:
     """The verified weights of a run, on the CPU, and the step they are of.
 
-    `best`: the weights that scored best. `last`: those of the newest whole checkpoint, averaged
-    ones where the run selects on EMA. Raises RunFailedError where there are none.
+    `best`: the weights that scored best. `raw` and `ema`: those of the newest whole checkpoint,
+    `last`: those of them that the run selects on. Raises RunFailedError where there are none.
     """
     parent = run_dir / ("best" if which == "best" else "checkpoints")
     found = newest(parent)
@@ -187,5 +187,8 @@ def load_weights(run_dir: Path, which: str) -> tuple[dict[str, Tensor], int]:
         reasons = "; ".join(found.refused.values()) or "it holds none"
         raise RunFailedError(f"{parent} has no good checkpoint: {reasons}")
     snapshot = found.snapshot
-    group = snapshot.values.get("select_on", "raw") if which == "last" else "model"
-    return dict(snapshot.groups["ema" if group == "ema" else "model"]), snapshot.step
+    kind = snapshot.values.get("select_on", "raw") if which == "last" else which
+    group = "ema" if kind == "ema" else "model"
+    if group not in snapshot.groups:
+        raise RunFailedError(f"{run_dir} keeps no averaged weights: its training.ema_decay is 0")
+    return dict(snapshot.groups[group]), snapshot.step

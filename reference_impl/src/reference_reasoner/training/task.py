@@ -113,6 +113,8 @@ class Task(Generic[ConfigT]):
     direction: ClassVar[Literal["max", "min"]] = "max"
     causal: ClassVar[bool] = False
     """Whether an output must not depend on later positions of the input."""
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """{variation: {dotted field: value}}: what `study ablate` compares unless it is told."""
     per_micro_batch: ClassVar[frozenset[str]] = frozenset()
     """Terms that are not sums over rows: averaged over micro-batches, not divided by a count."""
 

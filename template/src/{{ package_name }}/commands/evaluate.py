@@ -47,7 +47,12 @@ def _parser() -> Parser:
     add("--split", choices=["validation", "test"], help="default: validation")
     add("--file", type=Path, metavar="FILE", help="score a file's examples instead of a split's")
     add("--steps", type=int, metavar="N", help="the model's own steps; default: as in training")
-    add("--checkpoint", choices=["best", "last"], default="best")
+    add(
+        "--checkpoint",
+        choices=["best", "last", "raw", "ema"],
+        default="best",
+        help="raw, ema: of the last step; last: those of them that the run selects on",
+    )
     add("--json", type=Path, metavar="FILE", help="also write the result here")
     add("--again", metavar="REASON", help="open the test split once more")
     return parser

@@ -24,7 +24,7 @@ from .predictions import finite_scores, predict, read_rows
 from .stored import find_stored, split_name, store
 
 SplitName = Literal["validation", "test"]
-Checkpoint = Literal["best", "last"]
+Checkpoint = Literal["best", "last", "raw", "ema"]
 
 
 def evaluate_run(
@@ -37,7 +37,7 @@ def evaluate_run(
     again: str | None = None,
     steps: int | None = None,
 ) -> dict[str, Any]:
-    """Score the `best` or `last` weights of a run on a split; JSON values.
+    """Score the weights `which` of a run on a split; JSON values.
 
     With `steps` the model takes so many of its own steps, whatever training had. The
     predictions, with the result beside them, are below `<run>/predictions/`. The test split goes
@@ -151,13 +151,13 @@ def _scored(
 
 
 def validation_scores(manifest: RunManifest, which: Checkpoint) -> dict[str, float]:
-    """What the `best` or `last` weights of a run scored on validation while it trained."""
+    """What the weights `which` of a run scored on validation while it trained."""
     best = manifest.data["best"]
     if best is None:
         return {}
     if which == "best":
         return dict(best.get("scores", {}))  # a run of an older version has none
-    prefix = f"{best['weights']}/"
+    prefix = f"{best['weights'] if which == 'last' else which}/"
     final = manifest.data["final_metrics"] or {}
     return {k.removeprefix(prefix): v for k, v in final.items() if k.startswith(prefix)}
 

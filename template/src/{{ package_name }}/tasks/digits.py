@@ -122,3 +122,8 @@ def smoke() -> DigitsConfig:
 
 
 DigitsTask.presets = {"default": default, "smoke": smoke}
+DigitsTask.ablations = {
+    "no_shifts": {"data.shift_pixels": 0},
+    "no_weight_decay": {"training.weight_decay": 0.0},
+    "raw_weights": {"training.select_on": "raw"},
+}

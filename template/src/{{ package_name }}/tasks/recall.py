@@ -172,3 +172,7 @@ RecallTask.presets = {
     "recall_smoke": recall_smoke,
     "smoke": recall_smoke,
 }
+RecallTask.ablations = {
+    "no_memory": {"model.backbone.use_memory": False},
+    "multiplying_gate": {"model.backbone.gate": "multiply"},
+}

@@ -25,7 +25,7 @@ from ..models.full_model import RecursiveReasoner
 from ..training.task import ReportSection, Row
 from .course import reasoner_of
 from .puzzles import PuzzleTask
-from .sudoku_presets import PRESETS, SudokuConfig
+from .sudoku_presets import ABLATIONS, PRESETS, SudokuConfig
 
 
 class SudokuTask(PuzzleTask[SudokuConfig]):
@@ -34,6 +34,7 @@ class SudokuTask(PuzzleTask[SudokuConfig]):
     name = "sudoku"
     config_type = SudokuConfig
     presets = PRESETS
+    ablations = ABLATIONS
     primary_metric = "accuracy"
     form = "one puzzle a line, 81, 36 or 16 characters, `.` or `0` for an empty cell"
 

@@ -1,0 +1,1 @@
+"""Several trainings that answer one question: variations of a config, times seeds."""
