@@ -134,6 +134,8 @@ class Piece:
             seconds = REHEARSED["train_s"]
         assert settings.out is not None
         try:
+            if "problem" in (times := self._times(model, compiled)):
+                raise PieceError(f"{model} is not trained, its steps failed: {times['problem']}")
             if seconds < LEAST_S and not settings.rehearse:
                 raise PieceError(f"{max(0.0, seconds):.0f} s are too few to train {model}")
             found = gpu_runs.train(
@@ -153,8 +155,13 @@ class Piece:
             self.result["models"].setdefault(model, {})["problem"] = str(error)
         self.keep(stage=f"{model} is scored")
 
+    def _times(self, model: str, compiled: bool) -> dict[str, Any]:
+        """What the stage of steps found of a model; nothing where that stage was given up."""
+        modes = self.result.get("steps", {}).get("models", {}).get(model, {})
+        return modes.get("compiled" if compiled else "eager", {})
+
     def _flags(self, model: str, compiled: bool) -> list[str]:
-        times = self.result.get("steps", {}).get("models", {}).get(model, {}).get("eager", {})
+        times = self._times(model, compiled)
         every = REHEARSED["every_steps"] if self.settings.rehearse else 500
         if "median_ms" in times and not self.settings.rehearse:
             every = max(20, round(1e3 * EVALUATION_EVERY_S / times["median_ms"]))

@@ -46,9 +46,13 @@ def second(settings: Settings) -> list[str]:
     model = settings.favour or _best_of_first(settings.work) or FAVOURITE
     piece.keep(favoured=model)
     piece.steps([model], model, with_official=False)
-    room = piece.budget.left - RESERVE_S - SCORING_S * (1 + 2 * settings.final)
+    kept_free = RESERVE_S + SCORING_S * (1 + 2 * settings.final)
+    room = piece.budget.left - kept_free
     times = piece.result["steps"]["models"].get(model, {})
-    piece.train(model, room, compiled=pays(times, room))
+    compiled = pays(times, room)
+    piece.train(model, room, compiled=compiled)
+    if compiled and "problem" in piece.result["models"][model]:
+        piece.train(model, piece.budget.left - kept_free, compiled=False)
     piece.weights(model)
     if settings.final:
         piece.final()

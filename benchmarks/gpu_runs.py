@@ -54,7 +54,8 @@ def train(
     """
     before = _sessions(project, model)
     words = [PACKAGE, "train", "--preset", recipe.preset, "--run-dir", f"runs/{model}"]
-    words += [*recipe.flags(), *more, *(["--resume"] if before else [])]
+    going_on = (project.run_dir(model) / "run.json").exists()
+    words += [*recipe.flags(), *more, *(["--resume"] if going_on else [])]
     seen = len(project.records(model))
     began = time.monotonic()
     process = project.start(*words, log=log)
@@ -85,7 +86,7 @@ def train(
     return {
         "preset": recipe.preset,
         "command": shown(words),
-        "resumed": bool(before),
+        "resumed": going_on,
         "sessions": [asdict(each) for each in sessions],
         "device_seconds": sum(each.device_seconds for each in sessions),
         "steps": session.to_step,

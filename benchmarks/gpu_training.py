@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     """Do one piece, or print the plan, and return the exit code."""
     parser = _parser()
     flags = parser.parse_args(argv)
-    settings = _settings(parser, flags)
+    settings = _checked(parser, flags)
     try:
         if flags.plan:
             print("\n".join(plan(settings)))
@@ -85,7 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Settings:
+def settings_of(argv: Sequence[str]) -> Settings:
+    """What a command line asks for; leaves with 2 where it cannot be used."""
+    parser = _parser()
+    return _checked(parser, parser.parse_args(argv))
+
+
+def _checked(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Settings:
     """The flags, checked; leaves with 2 where they cannot be used."""
     if flags.piece is None and not (flags.plan or flags.rehearse):
         parser.error("name a --piece, --plan or --rehearse")

@@ -49,9 +49,9 @@ def _about(piece: Mapping[str, Any]) -> Iterator[str]:
     puzzles, data = sum(piece["data"]["training_puzzles"].values()), piece["data"]
     yield f"`{piece['command']}` at commit {piece['commit'] or 'unknown'}: {device};"
     yield f"{puzzles:,} training puzzles ({data['bytes'] / 1e6:.1f} MB, made in"
-    yield f"{data['seconds']:.0f} s); {piece['seconds']:.0f} s in all. Averaged weights at the stop,"
-    yield "95 % bootstrap intervals over the split's puzzles, one seed. Device-seconds are those of"
-    yield "the training process: its start, evaluations and saving count."
+    yield f"{data['seconds']:.0f} s); {piece['seconds']:.0f} s in all. Averaged weights at the"
+    yield "stop, 95 % bootstrap intervals over the split's puzzles, one seed. Device-seconds"
+    yield "are those of the training process: its start, evaluations and saving count."
 
 
 def _scores(piece: Mapping[str, Any]) -> Iterator[str]:

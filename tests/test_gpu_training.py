@@ -13,10 +13,10 @@ import pytest
 from benchmarks import gpu_training
 from benchmarks.gpu_data import check
 from benchmarks.gpu_official import official_or_reason
-from benchmarks.gpu_piece import command_line
+from benchmarks.gpu_piece import Piece, command_line
 from benchmarks.gpu_pieces import favoured, pays
 from benchmarks.gpu_plan import lines, prediction
-from benchmarks.gpu_project import Budget, PieceError
+from benchmarks.gpu_project import Budget, PieceError, Project
 from benchmarks.gpu_recipes import MODELS, rehearsed
 from benchmarks.gpu_runs import Session, curve
 
@@ -192,6 +192,28 @@ def test_a_command_names_flags_in_place_of_paths() -> None:
     words = ["--piece", "first", "--out", "/a/b", "--models", "trm7m", "--data", "/c"]
     said = "python -m benchmarks.gpu_training --piece first --out OUT --models trm7m --data DATA"
     assert command_line(words) == said
+
+
+def test_a_model_whose_steps_failed_or_that_has_no_time_is_not_trained(tmp_path: Path) -> None:
+    settings = gpu_training.settings_of(
+        ["--piece", "first", "--out", str(tmp_path), "--work", str(tmp_path / "work")]
+    )
+    made = Piece(
+        name="first",
+        settings=settings,
+        budget=Budget.of_minutes(1),
+        project=Project(folder=tmp_path),
+        data=tmp_path,
+        result={"models": {}, "steps": {"models": {"trm7m": {"eager": {"problem": "no wheel"}}}}},
+    )
+    made.settings.work.mkdir(exist_ok=True)
+    made.train("trm7m", 100.0, compiled=False)
+    made.train("grid25m", 29.0, compiled=False)
+    assert made.problems == [
+        "trm7m is not trained, its steps failed: no wheel",
+        "29 s are too few to train grid25m",
+    ]
+    assert json.loads((tmp_path / "first.json").read_text())["models"]["trm7m"]["problem"]
 
 
 def test_a_budget_runs_out() -> None:
