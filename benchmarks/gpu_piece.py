@@ -89,11 +89,18 @@ class Piece:
         self.result["seconds"] = self.budget.used
         assert self.settings.out is not None
         text = json.dumps(self.result, indent=1) + "\n"
-        text = text.replace(str(self.data), "DATA").replace(str(self.settings.work), "WORK")
+        for name, path in self._paths().items():
+            text = text.replace(str(path), name)
         for folder in (self.settings.out, self.settings.work):
             (folder / f"{self.name}.json").write_text(text, encoding="utf-8")
         said = f" {found['stage']}" if "stage" in found else f" {', '.join(found)}"
         print(f"[{self.budget.used:5.0f} s] {self.name}:{said}", flush=True)
+
+    def _paths(self) -> dict[str, Path]:
+        """{how results call it: a path of this machine}; those inside others come first."""
+        named = {"DATA": self.data, "WORK": self.settings.work, "OUT": self.settings.out}
+        named |= {"OFFICIAL": self.settings.official, "PROJECT": self.settings.origin}
+        return {name: path for name, path in named.items() if path is not None}
 
     def steps(self, models: Sequence[str], compiled: str | None, with_official: bool) -> None:
         """Time steps; a problem is kept, and nothing that follows depends on it."""
