@@ -9,6 +9,7 @@ from reference_reasoner.evaluation.columns import DrawnRows
 from reference_reasoner.evaluation.difficulty import (
     MOST_GROUPS,
     accuracy_apart,
+    accuracy_by_guesses,
     difficulty_groups,
     difficulty_section,
 )
@@ -95,3 +96,21 @@ def test_the_accuracy_of_minimal_items_is_told_where_there_are_others() -> None:
         drawn = DrawnRows(rows=rows, chosen=np.array(chosen))
         assert accuracy_apart(drawn, right[chosen]) == {}
     assert accuracy_apart([row_of(0, "3")], np.array([True])) == {}
+
+
+def test_accuracy_by_guesses() -> None:
+    asked = ["0", "5", "4", "1", "1000", "4"]
+    right = [True, True, False, True, False, True]
+    pairs = zip(asked, right, strict=True)
+    rows = [row_of(i, "50", right=r, guesses=g) for i, (g, r) in enumerate(pairs)]
+    assert accuracy_by_guesses(rows) == {
+        "accuracy_guesses_0": 1.0,
+        "accuracy_guesses_1_to_4": pytest.approx(2 / 3),
+        "accuracy_guesses_5_up": 0.5,
+    }
+    drawn = DrawnRows(rows=rows, chosen=np.array([2, 4, 4]))
+    assert accuracy_by_guesses(drawn) == {
+        "accuracy_guesses_1_to_4": 0.0,
+        "accuracy_guesses_5_up": 0.0,
+    }
+    assert accuracy_by_guesses(rows[2:4]) == {}  # all of one stratum

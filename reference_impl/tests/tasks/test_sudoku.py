@@ -1,17 +1,20 @@
 """Sudoku through the command line: trained, scored, reported, resumed, proved again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reference_reasoner.cli import main
+from reference_reasoner.data.sudoku import SudokuDataConfig
 from reference_reasoner.data.sudoku_generator import puzzle_at
 from reference_reasoner.data.sudoku_rules import to_line
 from reference_reasoner.tasks.sudoku import SudokuTask
 from reference_reasoner.tasks.sudoku_presets import (
     smoke,
 )
+from reference_reasoner.training.task import Row
 
 from ..toy_command_line import CommandLine
 from ..toy_runs import facts
@@ -165,3 +168,30 @@ def test_rows_say_how_hard_a_puzzle_was() -> None:
     assert slices["difficulty"] == str(int((batch["tokens"] == 1).sum()))
     assert slices["guesses"] == "0"
     assert slices["minimal"] in ("yes", "no")
+
+
+def test_only_large_puzzles_are_scored_by_guesses() -> None:
+    output = {
+        "steps": 1,
+        "right": True,
+        "right_at_full_depth": True,
+        "first_correct": 1,
+        "confidences": [0.9],
+        "right_by_step": [True],
+    }
+    rows = [
+        Row(
+            example_id=number,
+            target=[2],
+            output={**output, "answer": [2]},
+            confidence=0.9,
+            slices={"difficulty": "50", "guesses": guesses, "minimal": "yes"},
+        )
+        for number, guesses in enumerate(("0", "7"))
+    ]
+    by_side = {}
+    for side in (4, 9):
+        config = replace(smoke(), data=SudokuDataConfig(side=side))
+        by_side[side] = SudokuTask(config).scores(rows)
+    added = by_side[9].keys() - by_side[4].keys()
+    assert added == {"accuracy_guesses_0", "accuracy_guesses_5_up"}

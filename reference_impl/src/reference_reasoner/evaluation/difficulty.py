@@ -19,6 +19,8 @@ from .figures import ACCENT, SECOND, new_figure, save_figure
 MOST_GROUPS = 16
 """Values of difficulty that each get a line of their own; with more, neighbours share one."""
 MINIMAL = "minimal"
+GUESSES = {"0": (0, 0), "1_to_4": (1, 4), "5_up": (5, np.inf)}
+"""{part of a score's name: fewest and most guesses}, the strata that 9 x 9 Sudokus are made in."""
 
 
 def accuracy_apart(rows: Sequence[Row], right: NDArray[np.bool_]) -> dict[str, float]:
@@ -30,6 +32,23 @@ def accuracy_apart(rows: Sequence[Row], right: NDArray[np.bool_]) -> dict[str, f
     if minimal.all() or not minimal.any():
         return {}
     return {f"accuracy_{MINIMAL}": float(right[minimal].mean())}
+
+
+def accuracy_by_guesses(rows: Sequence[Row]) -> dict[str, float]:
+    """`accuracy_guesses_0`, `_1_to_4` and `_5_up`: the share of those rows that is right.
+
+    A row's `slices["guesses"]` is a number. A stratum without rows has no score, and there is
+    none at all where one stratum has every row: that would be `accuracy` again.
+    """
+    guesses, right = numbers(rows, _guesses), numbers(rows, _right)
+    found = {}
+    for name, (least, most) in GUESSES.items():
+        chosen = (guesses >= least) & (guesses <= most)
+        if chosen.all():
+            return {}
+        if chosen.any():
+            found[f"accuracy_guesses_{name}"] = float(right[chosen].mean())
+    return found
 
 
 def difficulty_section(rows: Sequence[Row], folder: Path, what: str) -> ReportSection:
@@ -118,6 +137,14 @@ def _difficulties(rows: Sequence[Row]) -> NDArray[np.float64]:
 
 def _minimal(rows: Sequence[Row]) -> NDArray[np.bool_]:
     return np.array([row.slices.get(MINIMAL) == "yes" for row in rows])
+
+
+def _guesses(rows: Sequence[Row]) -> NDArray[np.float64]:
+    return np.array([float(row.slices["guesses"]) for row in rows])
+
+
+def _right(rows: Sequence[Row]) -> NDArray[np.bool_]:
+    return np.array([row.output["right"] for row in rows], dtype=np.bool_)
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:

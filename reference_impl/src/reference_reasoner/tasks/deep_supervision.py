@@ -20,6 +20,7 @@ from ..data.labels import IGNORED
 from ..errors import RefusedInputError
 from ..evaluation.answers import answer_scores
 from ..evaluation.halting import halting_scores, tuned_scores
+from ..evaluation.halting_by_step import step_scores
 from ..evaluation.memory_section import memory_sections
 from ..models.act_head import (
     exploration_minimum,
@@ -222,7 +223,9 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         accuracy; on validation it is what `use_validation` takes over.
         """
         found = answer_scores(rows)
-        return found if self.causal else found | halting_scores(rows) | tuned_scores(rows)
+        if self.causal:
+            return found
+        return found | halting_scores(rows) | tuned_scores(rows) | step_scores(rows)
 
     def inspection_sections(
         self, model: nn.Module, rows: Sequence[Row], examples: Dataset, folder: Path

@@ -18,7 +18,7 @@ from ..data.sudoku import (
 )
 from ..data.sudoku_generator import puzzle_at
 from ..data.sudoku_rules import geometry, parse_line, to_line
-from ..evaluation.difficulty import difficulty_section
+from ..evaluation.difficulty import accuracy_by_guesses, difficulty_section
 from ..evaluation.halting import halting_section
 from ..evaluation.sudoku_steps import sudoku_steps_section
 from ..models.full_model import RecursiveReasoner
@@ -92,6 +92,11 @@ class SudokuTask(PuzzleTask[SudokuConfig]):
             "guesses": str(int(batch["guesses"][row])),
             "minimal": "yes" if batch["minimal"][row] else "no",
         }
+
+    def scores(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Of 9 x 9 puzzles also by how many guesses they need; smaller ones rarely need one."""
+        found = super().scores(rows)
+        return found | accuracy_by_guesses(rows) if self.size == 9 else found
 
     def report_sections(self, rows: Sequence[Row], folder: Path) -> list[ReportSection]:
         """Accuracy by empty cells; steps taken, and against the first step that was right."""
