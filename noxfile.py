@@ -61,3 +61,9 @@ def gpu_bench(session: nox.Session) -> None:
 def evidence(session: nox.Session) -> None:
     """Every timed or counted line of the reference model, 50 minutes; `-- --only PART` is less."""
     _python(session, "-m", "benchmarks.evidence", *session.posargs)
+
+
+@nox.session
+def learning(session: nox.Session) -> None:
+    """Train what docs/results.md shows, over seeds, three hours; `-- --only PART` is less."""
+    _python(session, "-m", "benchmarks.learning", *session.posargs)

@@ -36,11 +36,20 @@ class Done:
 
 
 class Reference:
-    """A rendered reference project, and the commands that its user types."""
+    """A rendered reference project, and the commands that its user types.
+
+    One that stands in `folder` already is used as it is, so that its runs can go on.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.project = render_reference(ROOT, folder / "project", ref="HEAD")
-        self.python = overlay(self.project) / "python"
+        self.project = folder / "project"
+        self.python = self.project / ".venv" / "bin" / "python"
+        if not self.python.exists():
+            render_reference(ROOT, self.project, ref="HEAD")
+            overlay(self.project)
+            (folder / "commit").write_text(_commit() + "\n", encoding="utf-8")
+        self.commit = (folder / "commit").read_text(encoding="utf-8").strip()
+        """The repository's when the project was rendered."""
 
     def run(self, *words: str, codes: tuple[int, ...] = (0,)) -> "Done":
         """Run a module of the project; its code must be one of `codes`."""
@@ -63,3 +72,8 @@ class Reference:
         out = self.project / f"{run}-{split}.json"
         self.run(PACKAGE, "evaluate", run, "--split", split, "--json", str(out))
         return json.loads(out.read_text(encoding="utf-8"))["scores"]
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,141 @@
+"""`nox -s learning`: what the reference model learns, over seeds and against its own ablations.
+
+Renders the reference, runs there what a user would run (`study`, `distances`, `evaluate --file`),
+and writes a JSON a part to results/learning/, from which results/tables.py makes docs/results.md.
+All parts take about three hours on two cores; `--only` takes some, and `--folder` keeps the
+project, so that a call that was killed goes on.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.rendering import ROOT
+
+from .evidence import machine
+from .reference_project import PACKAGE, Reference
+
+OUT = ROOT / "results" / "learning"
+STUDIES: dict[str, tuple[str, ...]] = {
+    "smoke": ("study", "seeds", "recall_smoke", "--seeds", "0,1"),
+    "sudoku": ("study", "seeds", "default", "--test"),
+    "maze": ("study", "seeds", "maze", "--test"),
+    "recall": ("study", "ablate", "recall", "--test"),
+    "ablations": (
+        *("study", "ablate", "default", "--training.steps", "2000"),
+        *("--vary", "one_step", "model.halting.max_steps=1"),
+        *("--vary", "two_recursions", "model.recursion.recursions=2"),
+        *("--vary", "no_exploration", "model.halting.exploration=0"),
+        *("--vary", "diversity", "model.halting.diversity_weight=0.05"),
+    ),
+}
+"""{part: the command of the project that trains and compares}"""
+FOLDERS = {
+    "smoke": "runs/seeds-recall_smoke",
+    "sudoku": "runs/seeds-default",
+    "maze": "runs/seeds-maze",
+    "recall": "runs/ablate-recall",
+    "ablations": "runs/ablate-default",
+}
+SEEDS = (0, 1, 2)
+HARD = (
+    *("generate", "--side", "6", "--count", "2600", "--seed", "707"),
+    *("--out", "halting.txt", "--exclude"),
+)
+"""Puzzles that no split has, to judge halting by: the test split holds too few."""
+JUDGED = {
+    "default": ("runs/seeds-default", "baseline"),
+    "2,000 steps": ("runs/ablate-default", "baseline"),
+    "2,000 steps, diversity term": ("runs/ablate-default", "diversity"),
+}
+
+
+def study(reference: Reference, part: str) -> dict[str, Any]:
+    """Carry the study out; its study.json."""
+    reference.run(PACKAGE, *STUDIES[part])
+    return read(reference.project / FOLDERS[part] / "study.json")
+
+
+def recall(reference: Reference) -> dict[str, Any]:
+    """The study, and its runs at longer distances."""
+    found = study(reference, "recall")
+    distances = {}
+    for run in [each["run"] for each in found["runs"]]:
+        reference.run(PACKAGE, "distances", f"{FOLDERS['recall']}/{run}", "--json", "lines.json")
+        distances[run] = read(reference.project / "lines.json")
+    return {**found, "distances": distances}
+
+
+def halting(reference: Reference) -> dict[str, Any]:
+    """Runs of the studies `sudoku` and `ablations`, averaged and raw weights, on fresh puzzles."""
+    shipped = f"src/{PACKAGE}/data/puzzles"
+    splits = [f"{shipped}/6x6-{name}.txt" for name in ("train", "validation", "test")]
+    reference.run(PACKAGE, *HARD, *splits)
+    runs = []
+    for name, (folder, variation) in JUDGED.items():
+        for seed in SEEDS:
+            for weights in ("ema", "raw"):
+                run = f"{folder}/{variation}-seed{seed}"
+                words = ("evaluate", run, "--file", "halting.txt", "--checkpoint", weights)
+                reference.run(PACKAGE, *words, "--json", "scores.json")
+                result = read(reference.project / "scores.json")
+                facts = reference.run("benchmarks.halting_facts", run, result["weights_sha256"])
+                about = {"model": name, "seed": seed, "weights": weights, "command": list(words)}
+                runs.append({**about, **result, "facts": json.loads(facts.out)})
+    return {"puzzles": list(HARD), "runs": runs}
+
+
+def ema(reference: Reference) -> dict[str, Any]:
+    """Averaged against raw weights of the same runs of the study `ablations`, on validation."""
+    runs = [f"{FOLDERS['ablations']}/baseline-seed{seed}" for seed in SEEDS]
+    return json.loads(reference.run("benchmarks.ema_difference", *runs).out)
+
+
+PARTS: dict[str, Callable[[Reference], dict[str, Any]]] = {
+    **{part: (lambda reference, part=part: study(reference, part)) for part in STUDIES},
+    "recall": recall,
+    "halting": halting,
+    "ema": ema,
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run the parts and write their JSON."""
+    parser = argparse.ArgumentParser(prog="learning", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the project and runs here")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="for the JSON")
+    flags = parser.parse_args(argv)
+    if not flags.out.is_dir():
+        parser.error(f"--out {flags.out}: there is no such folder")
+    with tempfile.TemporaryDirectory() as temporary:
+        reference = Reference((flags.folder or Path(temporary)).resolve())
+        for part in flags.only:
+            found = {"part": part, "machine": machine(), "commit": reference.commit}
+            found |= without_packages(PARTS[part](reference))
+            path = flags.out / f"{part}.json"
+            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            print(f"{part}: {path}", flush=True)
+    return 0
+
+
+def without_packages(found: dict[str, Any]) -> dict[str, Any]:
+    """Without the list of every installed package and the paths of this machine."""
+    kept = ("python", "torch", "cpu_capability", "gpu", "cuda")
+    environment = found.get("environment")
+    if environment is None:
+        return found
+    return {**found, "environment": {name: environment[name] for name in kept}}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
