@@ -118,7 +118,8 @@ def main(argv: list[str]) -> int:
             found = {"part": part, "machine": machine(), "commit": reference.commit}
             found |= without_packages(PARTS[part](reference))
             path = flags.out / f"{part}.json"
-            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            text = json.dumps(found, indent=1).replace(f"{reference.project}/", "")
+            path.write_text(text + "\n", encoding="utf-8")
             print(f"{part}: {path}", flush=True)
     return 0
 

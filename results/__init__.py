@@ -1,0 +1,1 @@
+"""Evidence: JSON of finished experiments, and what turns it into docs/."""

@@ -1,0 +1,105 @@
+"""The pictures of docs/results.md, from results/learning/*.json."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from .stored import RESULTS, load
+
+DOCS = RESULTS.parent / "docs"
+BLUE, ORANGE, GREY = "#1f6fb2", "#d9822b", "0.6"
+CURVES = (("sudoku", "6 x 6 Sudoku"), ("maze", "9 x 9 mazes"), ("recall", "recall"))
+
+
+def draw(folder: Path = DOCS) -> list[Path]:
+    """Write the pictures; their paths."""
+    pictures = {
+        "learning_curves.png": learning_curves(),
+        "halting.png": halting(),
+        "ablations.png": ablations(),
+    }
+    for name, figure in pictures.items():
+        figure.savefig(folder / name, dpi=110, metadata={"Software": None})
+        pyplot.close(figure)
+    return [folder / name for name in pictures]
+
+
+def learning_curves() -> Any:
+    """Validation accuracy against seconds of training, a line a run."""
+    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    for (part, title), ax in zip(CURVES, axes, strict=True):
+        study = load(f"learning/{part}.json")
+        metric = study["comparison"]["metric"]
+        for run in study["runs"]:
+            style = {"baseline": (BLUE, "-"), "no_memory": (ORANGE, "--")}.get(run["variation"])
+            if style is None:
+                continue
+            names = [n for n in (f"ema/{metric}", f"raw/{metric}") if n in run["curve"][0]]
+            seconds = [point["wall_s"] for point in run["curve"]]
+            scores = [point[names[0]] for point in run["curve"]]
+            label = run["variation"].replace("_", " ") if run["seed"] == 0 else None
+            ax.plot(seconds, scores, color=style[0], linestyle=style[1], marker=".", label=label)
+        ax.set_title(title)
+        ax.set_xlabel("seconds of training, one thread")
+        ax.set_ylim(0, 1.02)
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("right on validation")
+    axes[2].legend(frameon=False, loc="center right")
+    return figure
+
+
+def halting() -> Any:
+    """Steps taken: how many, against the first right step, against blanks."""
+    runs = load("learning/halting.json")["runs"]
+    shown = next(r for r in runs if (r["model"], r["weights"], r["seed"]) == ("default", "ema", 0))
+    facts = shown["facts"]
+    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    steps, items = zip(*facts["steps"], strict=True)
+    axes[0].bar(steps, items, color=BLUE)
+    axes[0].set_yscale("log")
+    axes[0].set(xlabel="supervision steps taken", ylabel="puzzles", title="how long it thinks")
+    pairs = facts["first_right_and_steps_of_solved"]
+    first, taken, count = zip(*pairs, strict=True)
+    most = max(count)
+    axes[1].plot([1, 16], [1, 16], color=GREY, linestyle="--")
+    axes[1].scatter(first, taken, s=[15 + 250 * n / most for n in count], color=BLUE, alpha=0.7)
+    axes[1].set(
+        xlabel="first step that is right", ylabel="steps taken", title="it stops when right"
+    )
+    blanks = facts["steps_by_blanks_of_solved"]
+    places = [int(blank) for blank in blanks]
+    axes[2].plot(places, [each["mean_steps"] for each in blanks.values()], color=BLUE, marker="o")
+    axes[2].set(xlabel="blanks of the puzzle", ylabel="mean steps", title="harder takes longer")
+    for ax in axes:
+        ax.grid(alpha=0.3)
+    return figure
+
+
+def ablations() -> Any:
+    """Each variation's difference from its baseline, with its interval."""
+    lines = load("learning/ablations.json")["comparison"]["lines"][1:]
+    lines += load("learning/ema.json")["comparison"]["lines"][1:]
+    recall = load("learning/recall.json")["comparison"]["lines"][1:]
+    figure, axes = pyplot.subplots(
+        1, 2, figsize=(11, 2.8), layout="constrained", width_ratios=[3, 2]
+    )
+    for ax, found, title in (
+        (axes[0], lines, "6 x 6 Sudoku, 2,000 steps"),
+        (axes[1], recall, "recall"),
+    ):
+        for place, line in enumerate(reversed(found)):
+            each = line["difference"]
+            value, low, high = (100 * each[name] for name in ("value", "low", "high"))
+            colour = GREY if line["verdict"] == "not told apart" else BLUE
+            ax.plot([low, high], [place, place], color=colour, linewidth=2.5)
+            ax.plot(value, place, "o", color=colour)
+        ax.set_yticks(range(len(found)), [line["name"] for line in reversed(found)])
+        ax.axvline(0, color="0.3", linewidth=0.8)
+        ax.set_ylim(-0.5, len(found) - 0.5)
+        ax.set(xlabel="points of accuracy against the baseline", title=title)
+        ax.grid(alpha=0.3, axis="x")
+    return figure

@@ -1,0 +1,175 @@
+"""The sections of docs/results.md about what the reference model learns on two cores."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .stored import command_of, head, interval, load, percent, row
+
+SEEDS = {
+    "sudoku": ("6 x 6 Sudoku, exact", ">= 95 %"),
+    "maze": ("9 x 9 mazes, exact path", ">= 85 %"),
+    "recall": ("recall at 4 x the window, answers", ">= 95 %"),
+    "smoke": ("`recall_smoke`, answers (the smallest row: seconds)", ""),
+}
+"""{part: (what, what is asked)}"""
+
+
+def learning() -> list[str]:
+    """Every section."""
+    return [*seeds(), *halting(), *ablations(), *distances()]
+
+
+def seeds() -> list[str]:
+    """Each task over its seeds."""
+    first = load("learning/sudoku.json")
+    lines = [
+        "## What it learns in minutes on two cores",
+        "",
+        "`nox -s learning` renders the reference and runs the commands of these tables there, one",
+        "thread a run, two runs at a time; the test split was opened at the end, once for all seeds.",
+        "Intervals are 95 % bootstrap intervals over seeds and examples; of three seeds they know",
+        "little, so each is shown. Minutes are wall clock of the training process, beside another",
+        f"run and other work on 2 cores of {first['machine']['processor']}.",
+        "",
+        *head(["what", "command", "split", "seeds", "mean", "minutes a run", "asked"]),
+    ]
+    for part, (what, asked) in SEEDS.items():
+        study = load(f"learning/{part}.json")
+        line = study["comparison"]["lines"][0]
+        scores = ", ".join(percent(score, 1) for score in line["by_seed"].values())
+        runs = [run for run in study["runs"] if run["variation"] == "baseline"]
+        minutes = ", ".join(f"{run['wall_s'] / 60:.1f}" for run in runs)
+        examples = f"{study['split']}, {study['comparison']['examples']:,}"
+        cells = (what, command_of(study), examples, scores, interval(line["mean"]), minutes, asked)
+        lines.append(row(cells))
+    return [
+        *lines,
+        "",
+        "![Accuracy on validation against seconds of training](learning_curves.png)",
+        "",
+    ]
+
+
+def halting() -> list[str]:
+    """Halting on fresh puzzles, of averaged and raw weights, with and without diversity term."""
+    found = load("learning/halting.json")
+    lines = [
+        "## Does it think longer where it is harder?",
+        "",
+        f"6 x 6 puzzles that no split has (`{' '.join(found['puzzles'][:7])}`, blanks from 8 to",
+        "minimal), up to 16 supervision steps, threshold tuned on validation. Spread and rank",
+        "correlations are over the items that full depth solves, with 95 % intervals; the rest",
+        "stands apart. *In doubt* are the steps at which 20 to 80 % of the items are right.",
+        "",
+        *head(
+            [
+                "model, weights, seed",
+                "solved",
+                "not",
+                "first right later than step 1",
+                "std of steps",
+                "Spearman, first right step",
+                "Spearman, blanks",
+                "mean steps",
+                "lost",
+                "calibration error in doubt",
+            ]
+        ),
+    ]
+    for run in found["runs"]:
+        scores, facts = run["scores"], run["facts"]
+        lost = scores["accuracy_at_full_depth"]["value"] - scores["accuracy"]["value"]
+        doubt = scores.get("calibration_error_in_doubt")
+        cells = (
+            f"{run['model']}, {run['weights']}, {run['seed']}",
+            f"{facts['solved_by_full_depth']:,}",
+            f"{facts['items'] - facts['solved_by_full_depth']:,}",
+            percent(scores["later_than_first"]["value"], 1),
+            plain(scores["std_steps_solved"]),
+            plain(scores["spearman_first_correct"]),
+            plain(scores["spearman_difficulty"]),
+            f"{scores['mean_steps']['value']:.2f}",
+            f"{100 * lost:.2f} points",
+            "no step" if doubt is None else plain(doubt),
+        )
+        lines.append(row(cells))
+    return [*lines, "", "![Steps taken, against need](halting.png)", ""]
+
+
+def plain(score: Mapping[str, float]) -> str:
+    """`0.84 (0.82 to 0.86)`."""
+    return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
+
+
+def ablations() -> list[str]:
+    """One thing at a time, with what was expected before."""
+    said = load("learning/predictions.json")
+    raw = load("learning/ema.json")["comparison"]
+    lines = []
+    for part, title in (("ablations", "6 x 6 Sudoku, 2,000 steps"), ("recall", "Recall")):
+        study = load(f"learning/{part}.json")
+        comparison = study["comparison"]
+        lines += [
+            f"## One thing at a time: {title}",
+            "",
+            f"{command_of(study)}: {comparison['examples']:,} examples of {study['split']}. The",
+            "difference is from the baseline on the same seeds and examples; its intervals hold",
+            "together in 95 % of studies (Bonferroni). Expectations were committed before the",
+            "runs.",
+            "",
+            *head(["variation", "seeds", "mean", "difference", "expected", "what may be said"]),
+        ]
+        for line in comparison["lines"]:
+            lines.append(row(_cells(line, said[part].get(line["name"]))))
+        if part == "ablations":
+            lines.append(row(_cells(raw["lines"][1], said[part]["raw_weights"])))
+        lines.append("")
+    return [
+        *lines,
+        "`raw_weights` are the same trainings as the baseline's, scored with their last raw",
+        "weights (an average does not change a training), in a comparison of its own.",
+        "",
+        "![Differences from the baseline](ablations.png)",
+        "",
+    ]
+
+
+def _cells(line: Mapping[str, Any], said: Mapping[str, str] | None) -> list[str]:
+    scores = ", ".join(percent(score, 1) for score in line["by_seed"].values())
+    cells = [f"`{line['name']}`", scores, interval(line["mean"])]
+    if line["difference"] is None or said is None:
+        return [*cells, "", "", ""]
+    found = line["difference"]
+    value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+    points = f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+    return [*cells, points, f"{said['asks']}: {said['prediction']}", concluded(line["verdict"])]
+
+
+def concluded(verdict: str) -> str:
+    """What a verdict allows to say, and no more."""
+    if verdict == "not told apart":
+        return "no difference is shown; one beyond the interval is unlikely"
+    return f"it is {verdict} with this preset, data and number of steps"
+
+
+def distances() -> list[str]:
+    """Recall at and beyond the trained distance, every seed, with and without memory."""
+    found = load("learning/recall.json")
+    runs = {run["run"]: run for run in found["runs"] if run["variation"] != "multiplying_gate"}
+    lines = [
+        "## Recall beyond the attention's window",
+        "",
+        "The runs of the table above, by `distances RUN`: 16 pairs, 64 keys, 64 values, window 16,",
+        "trained at a gap of 64 tokens, on examples of validation that keep their pairs. Attention",
+        "alone cannot reach a value from its query: a test asserts that the gradient is zero.",
+        "",
+    ]
+    table = {name: found["distances"][name] for name in runs}
+    some = next(iter(table.values()))
+    lines += head(["gap in tokens", "of the window", "queries", *table, "chance +- 3 std. errors"])
+    for place, each in enumerate(some):
+        scores = [percent(run[place]["token_accuracy"]) for run in table.values()]
+        chance = f"{percent(each['chance'])} +- {percent(3 * each['chance_standard_error'])}"
+        window = f"{each['gap_tokens'] / 16:g} x"
+        lines.append(row([each["gap_tokens"], window, each["queries"], *scores, chance]))
+    return [*lines, ""]
