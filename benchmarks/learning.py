@@ -31,6 +31,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
         *("--vary", "two_recursions", "model.recursion.recursions=2"),
         *("--vary", "no_exploration", "model.halting.exploration=0"),
         *("--vary", "diversity", "model.halting.diversity_weight=0.05"),
+        *("--vary", "learning_rate", "training.learning_rate=0.002"),
     ),
 }
 """{part: the command of the project that trains and compares}"""
@@ -89,6 +90,13 @@ def halting(reference: Reference) -> dict[str, Any]:
     return {"puzzles": list(HARD), "runs": runs}
 
 
+def foreign(reference: Reference, puzzles: Path | None) -> dict[str, Any]:
+    """Foreign puzzles, which nothing was trained on, and whether that is so."""
+    if puzzles is None:
+        raise SystemExit("learning: --only foreign needs --puzzles FILE")
+    return json.loads(reference.run("benchmarks.foreign_overlap", str(puzzles.resolve())).out)
+
+
 def ema(reference: Reference) -> dict[str, Any]:
     """Averaged against raw weights of the same runs of the study `ablations`, on validation."""
     runs = [f"{FOLDERS['ablations']}/baseline-seed{seed}" for seed in SEEDS]
@@ -106,17 +114,21 @@ PARTS: dict[str, Callable[[Reference], dict[str, Any]]] = {
 def main(argv: list[str]) -> int:
     """Run the parts and write their JSON."""
     parser = argparse.ArgumentParser(prog="learning", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*PARTS, "foreign"], default=list(PARTS), metavar="PART"
+    )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the project and runs here")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="for the JSON")
+    parser.add_argument("--puzzles", type=Path, metavar="FILE", help="foreign ones, for `foreign`")
     flags = parser.parse_args(argv)
+    parts = {**PARTS, "foreign": lambda reference: foreign(reference, flags.puzzles)}
     if not flags.out.is_dir():
         parser.error(f"--out {flags.out}: there is no such folder")
     with tempfile.TemporaryDirectory() as temporary:
         reference = Reference((flags.folder or Path(temporary)).resolve())
         for part in flags.only:
             found = {"part": part, "machine": machine(), "commit": reference.commit}
-            found |= without_packages(PARTS[part](reference))
+            found |= without_packages(parts[part](reference))
             path = flags.out / f"{part}.json"
             text = json.dumps(found, indent=1).replace(f"{reference.project}/", "")
             path.write_text(text + "\n", encoding="utf-8")

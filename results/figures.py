@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+from .learning_tables import exists
 from .stored import RESULTS, load
 
 DOCS = RESULTS.parent / "docs"
@@ -17,11 +18,11 @@ CURVES = (("sudoku", "6 x 6 Sudoku"), ("maze", "9 x 9 mazes"), ("recall", "recal
 
 def draw(folder: Path = DOCS) -> list[Path]:
     """Write the pictures; their paths."""
-    pictures = {
-        "learning_curves.png": learning_curves(),
-        "halting.png": halting(),
-        "ablations.png": ablations(),
-    }
+    pictures = {"learning_curves.png": learning_curves()}
+    if exists("halting"):
+        pictures["halting.png"] = halting()
+    if exists("ablations") and exists("ema"):
+        pictures["ablations.png"] = ablations()
     for name, figure in pictures.items():
         figure.savefig(folder / name, dpi=110, metadata={"Software": None})
         pyplot.close(figure)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .stored import command_of, head, interval, load, percent, row
+from .stored import RESULTS, command_of, head, interval, load, percent, row
 
 SEEDS = {
     "sudoku": ("6 x 6 Sudoku, exact", ">= 95 %"),
@@ -16,7 +16,21 @@ SEEDS = {
 
 def learning() -> list[str]:
     """Every section."""
-    return [*seeds(), *halting(), *ablations(), *distances()]
+    lines = seeds()
+    for section, parts in (
+        (halting, ("halting",)),
+        (ablations, ("ablations", "ema")),
+        (distances, ("recall",)),
+    ):
+        missing = [part for part in parts if not exists(part)]
+        words = f"Not run yet: `nox -s learning -- --only {' '.join(missing)}`."
+        lines += [words, ""] if missing else section()
+    return lines
+
+
+def exists(part: str) -> bool:
+    """Whether the part has been run."""
+    return (RESULTS / "learning" / f"{part}.json").exists()
 
 
 def seeds() -> list[str]:
@@ -26,7 +40,7 @@ def seeds() -> list[str]:
         "## What it learns in minutes on two cores",
         "",
         "`nox -s learning` renders the reference and runs the commands of these tables there, one",
-        "thread a run, two runs at a time; the test split was opened at the end, once for all seeds.",
+        "thread a run, two at a time; the test split was opened at the end, once for all seeds.",
         "Intervals are 95 % bootstrap intervals over seeds and examples; of three seeds they know",
         "little, so each is shown. Minutes are wall clock of the training process, beside another",
         f"run and other work on 2 cores of {first['machine']['processor']}.",

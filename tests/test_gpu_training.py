@@ -1,7 +1,6 @@
 """The GPU work, rehearsed on a CPU; what its judges and tables make of numbers."""
 
 import json
-import runpy
 import shutil
 import time
 from collections.abc import Mapping
@@ -19,9 +18,9 @@ from benchmarks.gpu_plan import lines, prediction
 from benchmarks.gpu_project import Budget, PieceError, Project
 from benchmarks.gpu_recipes import MODELS, rehearsed
 from benchmarks.gpu_runs import Session, curve
+from results.gpu_tables import gpu
 
 from .reference import render_reference
-from .rendering import ROOT
 
 MODEL = "trm7m"
 STRATA = {"guesses_0", "guesses_1_to_4", "guesses_5_up"}
@@ -224,7 +223,6 @@ def test_a_budget_runs_out() -> None:
 def test_the_table_says_what_is_left_to_run_and_shows_no_rehearsal(
     rehearsal: Path, tmp_path: Path
 ) -> None:
-    gpu = runpy.run_path(str(ROOT / "results" / "gpu_tables.py"))["gpu"]
     nothing = gpu(tmp_path)
     assert "--piece first" in "\n".join(nothing)
     assert gpu(rehearsal) == nothing

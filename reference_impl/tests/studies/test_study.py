@@ -94,6 +94,7 @@ def test_the_table_and_what_is_kept(finished: tuple[Path, str]) -> None:
     one = runs["no_carry-seed0"]
     assert (one["step"], one["device"], one["threads"], one["failure"]) == (6, "cpu", 1, None)
     assert [point["step"] for point in one["curve"]] == [0, 5, 6]
+    assert one["command"][4] == str(Path("runs") / "ablate-toy" / "no_carry-seed0")
     assert one["wall_s"] >= one["curve"][-1]["wall_s"] > 0
 
 

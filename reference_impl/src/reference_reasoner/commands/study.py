@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
             seeds=seeds,
         ),
         task=task_type(base.config),
-        folder=flags.study_dir or runs_folder() / f"{flags.kind}-{flags.preset}",
+        folder=_from_here(flags.study_dir or runs_folder() / f"{flags.kind}-{flags.preset}"),
         processes=flags.processes or _processes(base.config),
         argv=("study", *argv),
         test=flags.test,
@@ -147,6 +147,12 @@ def _variations(
         preset_alone = replace(base, sources={})  # so that its own flags do not count
         found[name] = Variation(name=name, changes=_changed(preset_alone, words, [])[1])
     return list(found.values())
+
+
+def _from_here(folder: Path) -> Path:
+    """Relative where it is below the working directory: study.json then names no machine's path."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _processes(config: "RunConfig") -> int:

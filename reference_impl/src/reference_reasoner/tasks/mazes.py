@@ -153,9 +153,10 @@ class MazeTask(PuzzleTask[MazeConfig]):
 
 
 def maze() -> MazeConfig:
-    """`train --preset maze`: 89 % of 9 x 9 test mazes exactly, in 10 minutes on one core.
+    """`train --preset maze`: 89 to 95 % of 9 x 9 test mazes exactly, in 10 minutes on one core.
 
-    279,745 parameters. Of 512 mazes with paths of 4 moves and more, averaged weights (seed 0).
+    279,745 parameters. 89.3, 95.3 and 93.6 % (seeds 0 to 2) of 512 mazes with paths of 4 moves
+    and more, averaged weights.
     """
     return MazeConfig(
         training=TrainingConfig(
