@@ -64,6 +64,21 @@ def seeds() -> list[str]:
     ]
 
 
+def summary() -> list[str]:
+    """The main table, for the README."""
+    no_memory = load("learning/recall.json")["comparison"]["lines"][1]
+    title = "minutes on one CPU core, test split"
+    lines = head([title, "three seeds", "mean, 95 % interval"])
+    for part, (what, _) in list(SEEDS.items())[:3]:
+        lines.append(_summary_row(what, load(f"learning/{part}.json")["comparison"]["lines"][0]))
+    return [*lines, _summary_row("the same without memory (chance is 1.6 %)", no_memory)]
+
+
+def _summary_row(what: str, line: Mapping[str, Any]) -> str:
+    scores = ", ".join(percent(score, 1) for score in line["by_seed"].values())
+    return row([what, scores, interval(line["mean"])])
+
+
 def halting() -> list[str]:
     """Halting on fresh puzzles, of averaged and raw weights, with and without diversity term."""
     found = load("learning/halting.json")

@@ -1,11 +1,13 @@
-"""Write docs/results.md and its pictures from the JSON in results/: `python -m results.tables`."""
+"""Write docs/results.md, its pictures and the README's table: `python -m results.tables`."""
 
 from . import figures
 from .gpu_tables import gpu
-from .learning_tables import learning
+from .learning_tables import learning, summary
 from .stored import RESULTS, head, load, row
 
 PAGE = RESULTS.parent / "docs" / "results.md"
+README = RESULTS.parent / "README.md"
+BEGIN, END = "<!-- by results.tables: -->\n", "<!-- end -->\n"
 
 
 def page() -> str:
@@ -21,6 +23,14 @@ def page() -> str:
             *reference(),
         ]
     )
+
+
+def readme() -> str:
+    """The README with its table as it is now."""
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    table = "\n".join(summary())
+    return f"{before}{BEGIN}\n{table}\n\n{END}{after}"
 
 
 def reference() -> list[str]:
@@ -48,4 +58,5 @@ def reference() -> list[str]:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")
     figures.draw()
