@@ -31,7 +31,6 @@ STUDIES: dict[str, tuple[str, ...]] = {
         *("--vary", "two_recursions", "model.recursion.recursions=2"),
         *("--vary", "no_exploration", "model.halting.exploration=0"),
         *("--vary", "diversity", "model.halting.diversity_weight=0.05"),
-        *("--vary", "learning_rate", "training.learning_rate=0.002"),
     ),
 }
 """{part: the command of the project that trains and compares}"""
