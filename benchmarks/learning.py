@@ -41,17 +41,17 @@ FOLDERS = {
     "recall": "runs/ablate-recall",
     "ablations": "runs/ablate-default",
 }
-SEEDS = (0, 1, 2)
 HARD = (
     *("generate", "--side", "6", "--count", "2600", "--seed", "707"),
     *("--out", "halting.txt", "--exclude"),
 )
 """Puzzles that no split has, to judge halting by: the test split holds too few."""
 JUDGED = {
-    "default": ("runs/seeds-default", "baseline"),
-    "2,000 steps": ("runs/ablate-default", "baseline"),
-    "2,000 steps, diversity term": ("runs/ablate-default", "diversity"),
+    "default": ("runs/seeds-default/baseline", (0, 1, 2)),
+    "2,000 steps": ("runs/ablate-default/baseline", (0,)),
+    "2,000 steps, diversity term": ("runs/ablate-default/diversity", (0,)),
 }
+"""{what: (its runs, their seeds)}"""
 
 
 def study(reference: Reference, part: str) -> dict[str, Any]:
@@ -75,18 +75,26 @@ def halting(reference: Reference) -> dict[str, Any]:
     shipped = f"src/{PACKAGE}/data/puzzles"
     splits = [f"{shipped}/6x6-{name}.txt" for name in ("train", "validation", "test")]
     reference.run(PACKAGE, *HARD, *splits)
-    runs = []
-    for name, (folder, variation) in JUDGED.items():
-        for seed in SEEDS:
-            for weights in ("ema", "raw"):
-                run = f"{folder}/{variation}-seed{seed}"
-                words = ("evaluate", run, "--file", "halting.txt", "--checkpoint", weights)
-                reference.run(PACKAGE, *words, "--json", "scores.json")
-                result = read(reference.project / "scores.json")
-                facts = reference.run("benchmarks.halting_facts", run, result["weights_sha256"])
-                about = {"model": name, "seed": seed, "weights": weights, "command": list(words)}
-                runs.append({**about, **result, "facts": json.loads(facts.out)})
+    runs = [
+        {"model": name, "seed": seed, "weights": weights, **judged(reference, run, seed, weights)}
+        for name, (run, seeds) in JUDGED.items()
+        for seed in seeds
+        for weights in ("ema", "raw")
+    ]
     return {"puzzles": list(HARD), "runs": runs}
+
+
+def judged(reference: Reference, run: str, seed: int, weights: str) -> dict[str, Any]:
+    """Scores and counts of one run's weights on the fresh puzzles; kept, as they take minutes."""
+    kept = reference.project / f"{run}-seed{seed}-{weights}.json"
+    if not kept.exists():
+        words = ("evaluate", f"{run}-seed{seed}", "--file", "halting.txt", "--checkpoint", weights)
+        reference.run(PACKAGE, *words, "--json", str(kept.with_suffix(".scores")))
+        result = read(kept.with_suffix(".scores"))
+        facts = reference.run("benchmarks.halting_facts", words[1], result["weights_sha256"])
+        found = {"command": list(words), **result, "facts": json.loads(facts.out)}
+        kept.write_text(json.dumps(found), encoding="utf-8")
+    return read(kept)
 
 
 def foreign(reference: Reference, puzzles: Path | None) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def foreign(reference: Reference, puzzles: Path | None) -> dict[str, Any]:
 
 def ema(reference: Reference) -> dict[str, Any]:
     """Averaged against raw weights of the same runs of the study `ablations`, on validation."""
-    runs = [f"{FOLDERS['ablations']}/baseline-seed{seed}" for seed in SEEDS]
+    runs = [f"{FOLDERS['ablations']}/baseline-seed{seed}" for seed in (0, 1, 2)]
     return json.loads(reference.run("benchmarks.ema_difference", *runs).out)
 
 
