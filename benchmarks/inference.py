@@ -9,7 +9,6 @@ chosen here, so looking at the test puzzles' solutions leads to no better score.
 Beside it: what is gained by working on the rows that are left only (`compaction`).
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +26,9 @@ LEAST_RATIO = 2.5
 MOST_POINTS_LOST = 1.0
 NEVER_SURE = 1.0
 """A threshold that no probability is above."""
-SINGLE = 96
+SINGLE = 48
 """Puzzles that are solved one at a time; all of them would take minutes."""
-COMPACTED = 512
+COMPACTED = 256
 """Puzzles that compaction is looked at with."""
 
 
@@ -197,7 +196,6 @@ def told_compaction(case: str, found: Mapping[str, Any]) -> list[Line]:
 def main(argv: list[str]) -> int:
     """Measure, print, write; 1 where the requirement does not hold."""
     parser = peer_parser("inference", __doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--run", metavar="DIR", help="a run on puzzles, as well")
     parser.add_argument("--puzzles", type=int, metavar="N", help="fewer puzzles; default: all")
     flags = parser.parse_args(argv)

@@ -30,9 +30,19 @@ def use_our_package() -> None:
 
 
 def peer_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser with the flags that every one of the scripts takes."""
-    parser = argparse.ArgumentParser(prog=name, description=description)
+    """A parser with the flags that every script that compares takes."""
+    parser = measuring_parser(name, description)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    return parser
+
+
+def measuring_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser with the flags that say how to measure."""
+    parser = argparse.ArgumentParser(
+        prog=name,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu (default) or cuda")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
     parser.add_argument(
@@ -55,8 +65,9 @@ def check_shared(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
         parser.error(f"--device {flags.device}: cpu or cuda")
     if flags.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU here")
-    if flags.json is not None and not flags.json.parent.is_dir():
-        parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
+    path: Path | None = getattr(flags, "json", None)
+    if path is not None and not path.parent.is_dir():
+        parser.error(f"--json {path}: there is no folder {path.parent}")
     torch.set_num_threads(flags.threads)
     return torch.device(flags.device)
 

@@ -10,7 +10,6 @@ guards the gradient as well; theirs is `gpu_official`. Same float type, threads 
 turns; neither is compiled.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -88,7 +87,6 @@ def judged(found: Mapping[str, Any], device: torch.device) -> Line:
 def main(argv: list[str]) -> int:
     """Measure, print, write; 1 where the requirement does not hold."""
     parser = peer_parser("training_step", __doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--official", type=Path, required=True, metavar="PATH", help="the official checkout"
     )
