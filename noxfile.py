@@ -67,3 +67,9 @@ def evidence(session: nox.Session) -> None:
 def learning(session: nox.Session) -> None:
     """Train what docs/results.md shows, over seeds, three hours; `-- --only PART` is less."""
     _python(session, "-m", "benchmarks.learning", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Ours beside its peers, in turns; `-- --official PATH` brings the official TRM code in."""
+    _python(session, "-m", "benchmarks.peers", *session.posargs)

@@ -22,8 +22,17 @@ CELLS = 81
 class OfficialStep:
     """One optimizer step at a time on batches {tokens, labels}, int64 [B, 81]."""
 
-    def __init__(self, checkout: Path, shape: Mapping[str, int], device: torch.device) -> None:
-        """Raises ImportError where the checkout or what it needs is not there."""
+    def __init__(
+        self,
+        checkout: Path,
+        shape: Mapping[str, int],
+        device: torch.device,
+        dtype: str = "bfloat16",
+    ) -> None:
+        """Raises ImportError where the checkout or what it needs is not there.
+
+        `dtype` is what its forward pass computes in, as its own config names it.
+        """
         sys.path.insert(0, str(checkout))
         from models.ema import EMAHelper
         from models.losses import ACTLossHead
@@ -32,7 +41,7 @@ class OfficialStep:
 
         self.shape, self.device = shape, device
         with torch.device(device):
-            model = TinyRecursiveReasoningModel_ACTV1(_config(shape))
+            model = TinyRecursiveReasoningModel_ACTV1({**_config(shape), "forward_dtype": dtype})
             self.model = ACTLossHead(model, loss_type="stablemax_cross_entropy")
         self.optimizers = [
             CastedSparseEmbeddingSignSGD_Distributed(
@@ -69,7 +78,7 @@ class OfficialStep:
             optimizer.zero_grad()
         self.average.update(self.model)
         torch.stack([metrics[name] for name in sorted(metrics)]).cpu()  # theirs, each step
-        return float(loss)
+        return float(loss.detach())
 
 
 def _config(shape: Mapping[str, int]) -> dict[str, Any]:

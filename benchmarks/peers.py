@@ -1,0 +1,65 @@
+"""`nox -s peers`: every comparison with a peer, or of our model with itself, one after another.
+
+Writes results/peers/<script>.json for each. A script that needs a checkout runs where its path is
+given; one that is left out is named, and its older JSON stays as it is.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from .peer_scripts import RESULTS, check_shared, measuring_parser
+
+SCRIPTS = ("memory_layer", "inference", "training_step")
+"""Modules of this folder with a `main`, in the order in which they run."""
+NEEDS = {"training_step": "official"}
+"""The flag without which a script has no peer."""
+SHARED = ("device", "threads", "repetitions")
+TAKES = {
+    "memory_layer": (),
+    "inference": (*SHARED, "run"),
+    "training_step": (*SHARED, "official"),
+}
+"""The flags that are handed on, beside `--json FILE`."""
+
+
+def words_of(script: str, flags: argparse.Namespace) -> list[str] | None:
+    """What to call a script with; None where its peer is not at hand."""
+    needed = NEEDS.get(script)
+    if needed is not None and getattr(flags, needed) is None:
+        return None
+    words = [f"--json={flags.out / script}.json"]
+    for name in TAKES[script]:
+        value = getattr(flags, name)
+        words += [] if value is None else [f"--{name}={value}"]
+    return words
+
+
+def main(argv: list[str]) -> int:
+    """Run the scripts; 1 where a requirement does not hold or a script could not run."""
+    parser = measuring_parser("peers", __doc__)
+    parser.add_argument("--official", type=Path, metavar="PATH", help="official TRM checkout")
+    parser.add_argument("--run", metavar="DIR", help="a run on puzzles, for `inference`")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON")
+    parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, metavar="SCRIPT")
+    flags = parser.parse_args(argv)
+    check_shared(parser, flags)
+    if flags.official is not None and not flags.official.is_dir():
+        parser.error(f"--official {flags.official}: there is no such folder")
+    flags.out.mkdir(parents=True, exist_ok=True)
+    failed = False
+    for script in flags.only:
+        words = words_of(script, flags)
+        if words is None:
+            print(f"{script}: skipped: name a checkout with --{NEEDS[script]} PATH", flush=True)
+        elif importlib.util.find_spec(f"{__package__}.{script}") is None:
+            print(f"{script}: skipped: there is no such script yet", flush=True)
+        else:
+            failed |= bool(importlib.import_module(f"{__package__}.{script}").main(words))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,158 @@
+"""Ratios are medians of turns, bad flags are refused, and accuracy is computed from answers."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import in_turns, inference, peers, training_step
+from benchmarks.peer_scripts import use_our_package
+
+CPU = torch.device("cpu")
+Main = Callable[[list[str]], int]
+
+
+def test_a_ratio_is_taken_turn_by_turn() -> None:
+    found = in_turns.ratio([2.0, 30.0, 8.0, 4.0, 5.0], [1.0, 10.0, 2.0, 4.0, 1.0])
+    assert found == {
+        "median": 3.0,
+        "quartiles": [2.0, 4.0],
+        "lowest": 1.0,
+        "highest": 5.0,
+        "repetitions": 5,
+    }
+    assert in_turns.told(found) == "3.00 (1.00 to 5.00 in 5 repetitions)"
+    with pytest.raises(ValueError, match="1 repetitions tell nothing of a spread"):
+        in_turns.ratio([1.0], [1.0])
+    with pytest.raises(ValueError, match="shorter"):
+        in_turns.ratio([1.0, 2.0], [1.0])
+
+
+def test_ways_take_turns_in_an_order_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr(in_turns.time, "perf_counter", lambda: float(next(clock)))
+    calls: list[tuple[str, int]] = []
+    ways = {name: lambda turn, name=name: calls.append((name, turn)) for name in ("a", "b")}
+    seconds = in_turns.in_turns(ways, CPU, repetitions=2, turns=2)
+    assert calls[:2] == [("a", 0), ("b", 0)]  # these do not count
+    assert calls[2:6] == [("a", 0), ("b", 0), ("b", 1), ("a", 1)]
+    assert calls[6:] == [("b", 0), ("a", 0), ("a", 1), ("b", 1)]
+    assert seconds == {"a": [2.0, 2.0], "b": [2.0, 2.0]}  # a call is a second of this clock
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "sentence"),
+    [
+        (inference.main, ["--repetitions", "6"], "--repetitions 6: at least 7 are taken"),
+        (inference.main, ["--threads", "0"], "--threads 0: at least one"),
+        (inference.main, ["--device", "tpu"], "--device tpu: cpu or cuda"),
+        (inference.main, ["--json", "no/x.json"], "--json no/x.json: there is no folder no"),
+        (inference.main, ["--puzzles", "0"], "--puzzles 0: at least one"),
+        (inference.main, ["--puzzles", "1", "--run", "nowhere"], "nowhere"),
+        (training_step.main, [], "the following arguments are required: --official"),
+        (training_step.main, ["--official", "no"], "--official no: there is no checkout of"),
+        (training_step.main, ["--official", "empty"], "--official empty: it cannot be imported"),
+        (training_step.main, ["--official", "empty", "--batch", "0"], "--batch 0: at least one"),
+        (peers.main, ["--official", "no"], "--official no: there is no such folder"),
+        (peers.main, ["--only", "nothing"], "invalid choice: 'nothing'"),
+    ],
+)
+def test_held_wrong(
+    main: Main,
+    words: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # so that what is put there is taken away again
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "pretrain.py").touch()
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_indices_come_from_all_over_the_puzzles() -> None:
+    assert inference.evenly(10, 4) == [0, 2, 5, 7]
+    assert inference.evenly(3, 9) == inference.evenly(3, None) == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def case() -> inference.Case:
+    """Six test puzzles that the weights that ship are asked for."""
+    use_our_package()
+    return inference.shipped_case(CPU, 6)
+
+
+def test_both_sides_answer_the_same_puzzles_and_are_scored_by_their_solutions(
+    case: inference.Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reference_reasoner.tasks import solving
+
+    attempt, asked = solving.attempt, dict[float, list[str]]()
+
+    def noted(task: Any, model: Any, puzzles: Sequence[str], **how: Any) -> list[Any]:
+        asked.setdefault(how["threshold"], []).extend(puzzles)
+        return attempt(task, model, puzzles, **how)
+
+    monkeypatch.setattr(solving, "attempt", noted)
+    found = inference.measured(case, CPU, batch=4, repetitions=2)
+    assert set(asked) == {case.threshold, inference.NEVER_SURE}
+    warm_up = list(case.puzzles[:4])
+    assert list(asked.values()) == [warm_up + 2 * list(case.puzzles)] * 2
+    assert found["full"]["mean_steps"] == case.max_steps > found["halting"]["mean_steps"]
+    assert found["halting"]["accuracy"] >= 5 / 6
+    assert found["puzzles"] == len(set(case.puzzles)) == 6
+
+    other = inference.measured(
+        replace(case, solutions=[*case.solutions[:-1], "1" * 36]), CPU, batch=4, repetitions=2
+    )
+    lost = found["halting"]["accuracy"] - other["halting"]["accuracy"]
+    assert lost == pytest.approx(1 / 6)  # a solution that nobody gives is a puzzle not solved
+    with pytest.raises(ValueError, match="not of the puzzles"):
+        inference._scored(
+            attempt(case.task, case.model, case.puzzles[::-1], threshold=0.5, max_steps=1), case
+        )
+
+
+def test_a_ratio_holds_if_it_is_large_and_costs_at_most_a_point() -> None:
+    def found(ratio: float, lost: float) -> dict[str, Any]:
+        side = {"accuracy": 0.9, "mean_steps": 2.0, "puzzles_per_s": 5.0}
+        spread = {"median": ratio, "lowest": ratio, "highest": ratio, "repetitions": 7}
+        return {
+            "batch": 64,
+            "puzzles": 10,
+            "halting": side,
+            "full": side,
+            "full_over_halting": spread,
+            "points_lost": lost,
+        }
+
+    assert inference.judged("x", found(2.5, 1.0)).holds
+    assert not inference.judged("x", found(2.4, 0.0)).holds
+    assert not inference.judged("x", found(9.0, 1.1)).holds
+
+
+def test_one_command_runs_what_has_its_peer_and_names_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "SINGLE", 1)
+    whole = inference.shipped_case
+    monkeypatch.setattr(inference, "shipped_case", lambda device, most: whole(device, 2))
+    words = ["--only", "inference", "training_step", "--out", str(tmp_path / "peers")]
+    peers.main(words)  # whether a ratio holds is not for a test of two puzzles to say
+    said = capsys.readouterr().out
+    assert "training_step: skipped: name a checkout with --official PATH" in said
+    assert said.count("compaction `powers_of_two` over `exact`") == 1
+    written = json.loads((tmp_path / "peers" / "inference.json").read_text(encoding="utf-8"))
+    assert written["machine"]["threads"] == 1
+    (figures,) = written["inference"].values()
+    assert len(figures["together"]["seconds"]["full"]) == 7
+    assert {line["holds"] for line in written["lines"]} <= {True, False, None}
