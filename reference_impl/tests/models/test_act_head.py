@@ -172,6 +172,33 @@ def test_all_sure_at_once_is_one_call() -> None:
     assert len(script.calls) == 1
 
 
+def test_filling_up_the_batch_changes_no_result() -> None:
+    stops_at = torch.tensor([5, 1, 2, 2, 5, 3, 1, 4, 5, 1, 3])
+    table = torch.where(stops_at[:, None] == torch.arange(1, 6), 9.0, -9.0)
+    table += torch.rand(11, 5, generator=torch.Generator().manual_seed(0))
+    sizes, found = {}, {}
+    for compaction in ("exact", "powers_of_two", "none"):
+        script = Script(table)
+        found[compaction] = run_until_halted(
+            script,
+            (torch.arange(11), 0),
+            keep,
+            threshold=0.9,
+            max_steps=5,
+            compaction=compaction,
+        )
+        sizes[compaction] = [len(rows) for rows in script.calls]
+    assert sizes == {
+        "exact": [11, 8, 6, 4, 3],
+        "powers_of_two": [11, 8, 8, 4, 4],
+        "none": [11] * 5,
+    }
+    assert found["exact"].steps.tolist() == stops_at.tolist()
+    for other in ("powers_of_two", "none"):
+        for one, same in zip(found["exact"], found[other], strict=True):
+            assert torch.equal(one, same)
+
+
 def test_no_step_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="max_steps must be at least 1, got 0"):
         run_until_halted(Script(TABLE), (torch.arange(4), 0), keep, threshold=0.5, max_steps=0)

@@ -206,6 +206,11 @@ def test_solving_stops_rows_on_their_own_and_equals_full_depth_there() -> None:
         )
         assert (sure[: taken - 1, row] <= threshold).all()
         assert taken == 4 or sure[taken - 1, row] > threshold
+    for compaction in ("powers_of_two", "none"):
+        with torch.no_grad():
+            filled = model.solve(tokens, threshold=threshold, max_steps=4, compaction=compaction)
+        for one, other in zip(halted, filled, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
 def test_a_causal_model_does_not_stop_early() -> None:

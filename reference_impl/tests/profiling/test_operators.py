@@ -9,7 +9,13 @@ from torch.profiler import ProfilerActivity
 
 from reference_reasoner.profiling import operators
 from reference_reasoner.profiling.machine import Machine
-from reference_reasoner.profiling.operators import operator_figures, profiled
+from reference_reasoner.profiling.operators import (
+    operator_figures,
+    operator_times,
+    outermost_ms,
+    profiled,
+)
+from reference_reasoner.profiling.timing import Limits
 
 from .fakes import FakeClock, fake_cpu
 
@@ -102,3 +108,54 @@ def test_a_gpus_kernels_are_recorded_and_waited_for(monkeypatch: pytest.MonkeyPa
     machine = Machine(device=torch.device("cuda"), gpu="x", clock=clock)
     assert profiled(lambda: None, machine)["kernels_per_step"] == 5
     assert asked == [ProfilerActivity.CPU, ProfilerActivity.CUDA, "left after 1 wait"]
+
+
+def span(name: str, parent: Any = None, device: str = "CPU", us: float = 0.0) -> Any:
+    return SimpleNamespace(
+        name=name,
+        key=name,
+        cpu_parent=parent,
+        device_type=SimpleNamespace(name=device),
+        cpu_time_total=us,
+        device_time_total=10 * us,
+    )
+
+
+def test_an_operators_time_holds_that_of_what_it_calls() -> None:
+    linear = span("aten::linear", us=900.0)
+    product = span("aten::addmm", linear, us=700.0)
+    inner = span("aten::expand", product, us=50.0)
+    copy = span("aten::copy_", inner, us=20.0)  # within addmm, whose time has it
+    events = [linear, product, inner, copy, span("aten::copy_", us=5.0)]
+    events += [span("aten::copy_", device="CUDA", us=1e6), span("aten::other", us=9.0)]
+    names = {"aten::addmm", "aten::copy_"}
+    assert outermost_ms(events, names, on_gpu=False) == {"aten::addmm": 0.7, "aten::copy_": 0.005}
+    assert outermost_ms(events, names, on_gpu=True) == {"aten::addmm": 7.0, "aten::copy_": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("box_s", "median_ms", "calls"), [(1e9, 3.0, 4), (0.0, 9.0, 1), (1.5, 2.0, 2)]
+)
+def test_times_are_medians_after_a_warm_up(
+    monkeypatch: pytest.MonkeyPatch, box_s: float, median_ms: float, calls: int
+) -> None:
+    """The warm-up takes 9 ms, then 2, 3 and 7; each call moves the clock on by a second."""
+    clock = FakeClock()
+    times_us = iter([9000.0, 2000.0, 3000.0, 7000.0])
+
+    def record(action: Any, machine: Machine) -> Any:
+        action()
+        clock.advance(1.0)
+        events = [span("aten::mm", us=next(times_us)), span("gemm", device="CUDA")]
+        return SimpleNamespace(events=lambda: events)
+
+    monkeypatch.setattr(operators, "_recorded", record)
+    taken: list[int] = []
+    limits = Limits(warm_up=1, samples=3, box_s=box_s)
+    for device, kernels in (("cpu", None), ("cuda", 1)):
+        machine = Machine(device=torch.device(device), gpu=None, clock=clock)
+        times_us = iter([us * (1.0 if kernels is None else 0.1) for us in (9e3, 2e3, 3e3, 7e3)])
+        taken.clear()
+        found = operator_times(lambda: taken.append(1), machine, ["aten::mm", "aten::no"], limits)
+        assert found == ({"aten::mm": pytest.approx(median_ms), "aten::no": 0.0}, kernels)
+        assert len(taken) == calls

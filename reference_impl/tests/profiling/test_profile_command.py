@@ -11,7 +11,13 @@ import pytest
 from reference_reasoner.cli import main
 from reference_reasoner.data.dataset import Splits
 from reference_reasoner.errors import RefusedInputError
-from reference_reasoner.profiling import benchmark, inference, machine, training_step
+from reference_reasoner.profiling import (
+    benchmark,
+    ceilings,
+    inference,
+    machine,
+    training_step,
+)
 from reference_reasoner.profiling.timing import Limits
 
 from ..toy_command_line import CommandLine, toy_project
@@ -27,6 +33,8 @@ def line(
     monkeypatch.setattr(inference.latency, "__defaults__", (few,))
     monkeypatch.setattr(training_step.step_figures, "__defaults__", (few,))
     monkeypatch.setattr(benchmark.repetition, "__defaults__", (few, few))
+    small = ceilings.Sizes(copy_bytes=2**20, matrix_rows=128)
+    monkeypatch.setattr(ceilings.measured_ceilings, "__defaults__", (few, small))
     with toy_project():
         yield CommandLine(project, capsys)
 
@@ -64,6 +72,12 @@ def test_a_preset_is_profiled(line: CommandLine) -> None:
     assert result["measured"]["latency_batch1_p99_ms"] is None
     assert result["measured"]["training_reason"] is None
     assert result["measured"]["kernels_per_step"] is None
+    roofline = result["measured"]["roofline"]
+    assert roofline["copy_bandwidth_gb_per_s"] > 0
+    for name in ("forward", "training_step"):
+        assert roofline[name]["energy_reason"] == "no NVML"
+        assert "aten::addmm" in {row["operator"] for row in roofline[name]["operators"]}
+    assert "Roofline (ceilings measured here, fp32)" in said
     trace = line.project / "traces" / "smoke-training-step.json"
     assert result["trace"] == str(trace)
     assert json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
@@ -97,6 +111,8 @@ def test_without_data_the_rest_is_measured(
     assert "not measured: the data is not there" in said
     assert "latency batch1 p50" in said
     assert "top operators" not in said
+    assert "  forward:" in said
+    assert "  training step:" not in said
     assert line.refused("profile", "--trace") == "the data is not there"
 
 

@@ -2,10 +2,12 @@ import builtins
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from reference_reasoner.profiling import picture
+from reference_reasoner.profiling import picture, profile
+from reference_reasoner.profiling.ceilings import Sizes
 from reference_reasoner.profiling.exact import exact_quantities
 from reference_reasoner.profiling.machine import Machine
 from reference_reasoner.profiling.picture import NO_MATPLOTLIB, draw_profile, draw_repetitions
@@ -16,19 +18,29 @@ from reference_reasoner.profiling.profile import (
     measured_values,
 )
 from reference_reasoner.profiling.table import UNITS, number, table, title, unit_of
+from reference_reasoner.profiling.timing import Limits
 
 from ..toy_task import ToyTask, toy
 from .fakes import GPU, fake_cpu, fake_gpu
 
+FEW = Limits(warm_up=1, samples=3)
+SIZES = Sizes(copy_bytes=2**20, matrix_rows=128)
 PNG = b"\x89PNG\r\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_ceilings() -> Iterator[None]:
+    with patch.object(profile.measured_ceilings, "__defaults__", (FEW, SIZES)):
+        yield
 
 
 def profile_of(machine: Machine) -> dict[str, Any]:
     subject = Subject(task=ToyTask(toy()), preset="toy")
+    exact = exact_quantities(subject.task)
     return {
         **header(subject, machine),
-        "exact": exact_values(exact_quantities(subject.task)),
-        "measured": measured_values(subject.task, machine, None),
+        "exact": exact_values(exact),
+        "measured": measured_values(subject.task, machine, None, exact),
     }
 
 
@@ -138,3 +150,44 @@ def test_without_matplotlib_no_picture_is_made(
     assert draw_profile(result, path) == NO_MATPLOTLIB
     assert draw_repetitions([], path, "x") == picture.NO_MATPLOTLIB
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_roofline_has_its_own_section(result: dict[str, Any]) -> None:
+    roofline = result["measured"]["roofline"]
+    section = table(result).partition("Roofline (ceilings measured here, fp32)")[2]
+    assert f"{number(roofline['copy_bandwidth_gb_per_s'])} GB/s" in section
+    assert f"{number(roofline['matmul_rate_gflop_per_s'])} GFLOP/s" in section
+    assert roofline["ridge_flop_per_byte"] == pytest.approx(
+        roofline["matmul_rate_gflop_per_s"] / roofline["copy_bandwidth_gb_per_s"]
+    )
+    for name in ("forward", "training_step"):
+        values = roofline[name]
+        assert f"  {name.replace('_', ' ')}:" in section
+        assert values["batch_examples"] == 12
+        assert values["launches_per_pass"] > 0
+        assert values["operators"][0]["operator"] in section
+        assert values["mfu_percent"] > 0
+    assert section.count("not measured: no NVML") == 2
+
+
+def test_the_roofline_is_of_what_there_was(result: dict[str, Any]) -> None:
+    roofline = {**result["measured"]["roofline"], "forward": None}
+    forward = {**roofline["training_step"], "operators": [], "operators_reason": "why not"}
+    bare = {**roofline, "training_step": {**forward, "energy_reason": None, "energy_j": 12.5}}
+    section = table({**result, "measured": {**result["measured"], "roofline": bare}})
+    section = section.partition("Roofline")[2]
+    assert "  forward:" not in section
+    assert "not measured: why not" in section
+    assert "% of time" not in section
+    assert "12.5 J" in section
+
+
+def test_a_model_that_fits_no_batch_has_no_forward_roofline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nothing = {"throughput_by_batch": []}
+    monkeypatch.setattr(profile, "throughput", lambda *_: nothing)
+    task = ToyTask(toy())
+    values = measured_values(task, fake_cpu(), None, exact_quantities(task))
+    assert values["roofline"]["forward"] is None
+    assert values["roofline"]["training_step"] is not None

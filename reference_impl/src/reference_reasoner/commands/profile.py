@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     elif flags.check:
         failure = _check(subject, quantities, machine, result)
     elif memory is None:
-        _measure(subject, machine, run_dir, flags.trace, result)
+        _measure(subject, machine, quantities, run_dir, flags.trace, result)
     if memory is not None:
         _fit(subject, memory, result)
     if flags.json is not None:
@@ -106,6 +106,7 @@ def _empty_result(
 def _measure(
     subject: "Subject",
     machine: "Machine",
+    quantities: "ExactQuantities",
     run_dir: Path | None,
     trace: bool,
     result: dict[str, Any],
@@ -116,7 +117,7 @@ def _measure(
 
     traces = (run_dir or project_root()) / "traces"
     path = traces / f"{subject.run or subject.preset}-training-step.json"
-    result["measured"] = measured_values(subject.task, machine, path if trace else None)
+    result["measured"] = measured_values(subject.task, machine, path if trace else None, quantities)
     print(table(result))
     if trace:
         result["trace"] = str(path)

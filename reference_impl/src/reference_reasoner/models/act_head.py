@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 StateT = TypeVar("StateT")
+Compaction = Literal["exact", "powers_of_two", "none"]
+"""How many rows go on: those that are left, as many as the next power of two, or all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +139,14 @@ def run_until_halted(
     *,
     threshold: float,
     max_steps: int,
+    compaction: Compaction = "exact",
 ) -> Halted:
-    """Step until each row is sure enough, working on the rows that are left only.
+    """Step until each row is sure enough, working on the rows that are left.
 
     `step` gives (next state, outputs [b, ...], logits [b]); `select` keeps rows of a state by
-    int64 indices. A row stops once sigmoid(logit) > `threshold`, a probability.
+    int64 indices. A row stops once sigmoid(logit) > `threshold`, a probability. `compaction`
+    other than "exact" is for steps that want few different shapes, not for speed elsewhere:
+    copies of a row that is left then fill up the batch, and what they give is dropped.
     """
     outputs: Tensor | None = None
     logits = steps = rows = torch.empty(0)
@@ -151,18 +156,28 @@ def run_until_halted(
             outputs, logits = torch.empty_like(output), torch.empty_like(logit)
             rows = torch.arange(len(logit), device=logit.device)
             steps = torch.zeros_like(rows)
-        stops = logit.sigmoid() > threshold
+        stops = logit[: len(rows)].sigmoid() > threshold
         if count == max_steps:
             stops = torch.ones_like(stops)
-        done = rows[stops]
-        outputs[done], logits[done], steps[done] = output[stops], logit[stops], count
-        if stops.all():
+        # sorting needs no look at the device, so the number that stays is the only one a step
+        order = stops.int().argsort(stable=True)
+        staying = len(rows) - int(stops.sum())
+        stay, stopped = order[:staying], order[staying:]
+        done = rows[stopped]
+        outputs[done], logits[done], steps[done] = output[stopped], logit[stopped], count
+        if not staying:
             break
-        stay = (~stops).nonzero().squeeze(-1)
-        rows, state = rows[stay], select(state, stay)
+        rows, state = rows[stay], select(state, filled_up(stay, len(logit), compaction))
     if outputs is None:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     return Halted(outputs, logits, steps)
+
+
+def filled_up(rows: Tensor, batch: int, compaction: Compaction) -> Tensor:
+    """int64 [n], n >= 1 -> as many as `compaction` wants of a batch, copies of the first last."""
+    power = 1 << (len(rows) - 1).bit_length()
+    size = {"exact": len(rows), "powers_of_two": min(power, batch), "none": batch}[compaction]
+    return torch.cat([rows, rows[:1].expand(size - len(rows))])
 
 
 def tuned_threshold(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .act_head import Halted, HaltingConfig, HaltingHead, run_until_halted
+from .act_head import Compaction, Halted, HaltingConfig, HaltingHead, run_until_halted
 from .stablemax import Normaliser
 from .titans_mag import Backbone, BackboneConfig
 from .trm_wrapper import InitialStates, RecursionConfig, States, deep_recursion, truncated_normal
@@ -148,10 +148,18 @@ class RecursiveReasoner(nn.Module):
             states = step.states
             yield step
 
-    def solve(self, tokens: Tensor, *, threshold: float, max_steps: int) -> Halted:
+    def solve(
+        self,
+        tokens: Tensor,
+        *,
+        threshold: float,
+        max_steps: int,
+        compaction: Compaction = "exact",
+    ) -> Halted:
         """Logits of the step at which each row is sure enough; rows that are done leave.
 
-        Raises ValueError for a causal model, whose halting logit has seen the future.
+        `compaction` is that of `run_until_halted`. Raises ValueError for a causal model, whose
+        halting logit has seen the future.
         """
         if self.config.backbone.causal:
             raise ValueError("a causal model works at fixed depth: use at_depth() or decoding")
@@ -169,5 +177,10 @@ class RecursiveReasoner(nn.Module):
 
         start = self.initial(self.question(tokens))
         return run_until_halted(
-            step, (tokens, *start), select, threshold=threshold, max_steps=max_steps
+            step,
+            (tokens, *start),
+            select,
+            threshold=threshold,
+            max_steps=max_steps,
+            compaction=compaction,
         )

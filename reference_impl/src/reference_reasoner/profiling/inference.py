@@ -24,9 +24,9 @@ def latency(
     return call_figures(one_forward_call(task, machine), machine, limits)
 
 
-def one_forward_call(task: Task[Any], machine: Machine) -> Callable[[], None]:
-    """A forward call of an untrained model with one example, compiled if the config says so."""
-    return _caller(task, _ready_model(task, machine), machine, 1)
+def one_forward_call(task: Task[Any], machine: Machine, examples: int = 1) -> Callable[[], None]:
+    """A forward call of an untrained model with `examples`, compiled if the config says so."""
+    return _caller(task, _ready_model(task, machine), machine, examples)
 
 
 def call_figures(

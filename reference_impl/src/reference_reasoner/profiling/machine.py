@@ -9,6 +9,7 @@ import torch
 
 from ..config import RuntimeConfig
 from ..training.device import choose_device
+from .energy import EnergyMeter, nvml_energy
 from .timing import Clock, WallClock
 
 _MIB = 2**20
@@ -54,6 +55,8 @@ class Machine:
     clock: Clock = field(default_factory=WallClock)
     memory: PeakMemory | None = None
     """None where peaks cannot be read."""
+    energy: EnergyMeter | None = None
+    """None where nothing counts it."""
     compiler: str | Callable[..., Any] | None = None
     """torch.compile's backend for blocks; None where none are compiled."""
 
@@ -89,6 +92,7 @@ def this_machine(runtime: RuntimeConfig) -> Machine:
         device=device,
         gpu=torch.cuda.get_device_name(device),
         memory=CudaMemory(device=device),
+        energy=nvml_energy(device),
         compiler="inductor",
     )
 

@@ -1,6 +1,6 @@
 """A profile as lines for a terminal; each figure with its unit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 UNITS = {
@@ -8,6 +8,12 @@ UNITS = {
     "_flops_per_example": "FLOPs/example",
     "_bytes_per_example": "bytes/example",
     "_bytes": "bytes",
+    "_flop_per_byte": "FLOP/byte",
+    "_gb_per_s": "GB/s",
+    "_gflop": "GFLOP",
+    "_gflop_per_s": "GFLOP/s",
+    "_j": "J",
+    "_mb": "MB",
     "_ms": "ms",
     "_mib": "MiB",
     "_percent": "%",
@@ -19,6 +25,7 @@ UNITS = {
     "parameters": "parameters",
     "kernels_per_step": "kernels/step",
     "operator_calls_per_step": "calls/step",
+    "launches_per_pass": "launches",
 }
 """{end of a key: unit}; the first that fits counts."""
 _WIDTH = 38
@@ -67,6 +74,7 @@ def table(result: Mapping[str, Any]) -> str:
         lines += _figures(measured)
         lines += _lists(measured)
         lines += [f"  {text}" for text in _reasons(measured)]
+        lines += ["", *_roofline(measured["roofline"])]
     return "\n".join(lines)
 
 
@@ -96,3 +104,31 @@ def _reasons(measured: Mapping[str, Any]) -> Iterator[str]:
         yield "latency batch1 p99: none under 100 samples"
     for reason in dict.fromkeys(v for k, v in measured.items() if k.endswith("_reason") and v):
         yield f"not measured: {reason}"
+
+
+def _roofline(roofline: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Roofline (ceilings measured here, {roofline['matmul_precision']})"
+    yield from _figures(roofline)
+    for name in ("forward", "training_step"):
+        values = roofline[name]
+        if values is None:
+            continue
+        yield f"  {name.replace('_', ' ')}:"
+        yield from (f"  {line}" for line in _figures(values))
+        yield from _operators(values["operators"])
+        for reason in (values["energy_reason"], values["operators_reason"]):
+            if reason is not None:
+                yield f"    not measured: {reason}"
+
+
+def _operators(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    columns = ("time_ms", "time_share_percent", "work_gflop", "moved_mb", "intensity_flop_per_byte")
+    if rows:
+        names = ("ms", "% of time", "GFLOP", "MB", "FLOP/byte")
+        yield f"    {'operator':<{_WIDTH}}" + "".join(f"{x:>11}" for x in names) + "   bound:"
+    for row in rows:
+        shown = ("-" if row[name] is None else number(row[name]) for name in columns)
+        reached = number(row["bound_reached_percent"])
+        cells = "".join(f"{cell:>11}" for cell in shown)
+        name = row["operator"][-_WIDTH:]
+        yield f"    {name:<{_WIDTH}}{cells}   {row['bound']}, reached {reached} %"
