@@ -12,6 +12,7 @@ SEEDS = {
     "smoke": ("`recall_smoke`, answers (the smallest row: seconds)", ""),
 }
 """{part: (what, what is asked)}"""
+TITLES = ("variation", "seeds", "mean", "difference", "expected")
 
 
 def learning() -> list[str]:
@@ -144,9 +145,9 @@ def ablations() -> list[str]:
             f"{command_of(study)}: {comparison['examples']:,} examples of {study['split']}. The",
             "difference is from the baseline on the same seeds and examples; its intervals hold",
             "together in 95 % of studies (Bonferroni). Expectations were committed before the",
-            "runs.",
+            f"runs. {len(study['plan']['seeds'])} seeds: so few trainings make a verdict a hint.",
             "",
-            *head(["variation", "seeds", "mean", "difference", "expected", "what may be said"]),
+            *head([*TITLES, "what may be said", "kept"]),
         ]
         for line in comparison["lines"]:
             lines.append(row(_cells(line, said[part].get(line["name"]))))
@@ -167,11 +168,12 @@ def _cells(line: Mapping[str, Any], said: Mapping[str, str] | None) -> list[str]
     scores = ", ".join(percent(score, 1) for score in line["by_seed"].values())
     cells = [f"`{line['name']}`", scores, interval(line["mean"])]
     if line["difference"] is None or said is None:
-        return [*cells, "", "", ""]
+        return [*cells, "", "", "", ""]
     found = line["difference"]
     value, low, high = (100 * found[name] for name in ("value", "low", "high"))
     points = f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
-    return [*cells, points, f"{said['asks']}: {said['prediction']}", concluded(line["verdict"])]
+    expected = f"{said['asks']}: {said['prediction']}"
+    return [*cells, points, expected, concluded(line["verdict"]), said["kept"]]
 
 
 def concluded(verdict: str) -> str:
