@@ -1,0 +1,249 @@
+"""Does a token cost the same after 1,000 others as after 64,000?
+
+`python -m benchmarks.decode`: a causal preset, untrained, token by token after 1K, 4K, 16K and 64K
+tokens; the contexts take turns. Tokens a second, the exponent of a token's time over the length of
+its context (0 is flat, 1 is what attention to everything costs), and the bytes of the state, what
+its tensors keep alive included. `PYTHONPATH=FOLDER/src` measures the project in FOLDER.
+"""
+
+import argparse
+import importlib.util
+import json
+import math
+import resource
+import statistics
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from tests.rendering import ROOT
+
+from .evidence import machine
+from .reference_project import Line
+
+CONTEXTS = (1024, 4096, 16384, 65536)
+LEAST_REPETITIONS = 7
+MOST_EXPONENT = 0.05
+"""Over 64 times the context a token may take 1.23 times as long."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, print and write; 1 where a token's cost grows with its context."""
+    if importlib.util.find_spec("reference_reasoner") is None:
+        sys.path.append(str(ROOT / "reference_impl" / "src"))
+    parser = _parser()
+    flags = parser.parse_args(argv)
+    _refuse(parser, flags)
+    torch.set_num_threads(flags.threads)
+    device = torch.device(flags.device)
+    try:
+        model = causal_model(flags.preset, flags.set, flags.seed).to(device)
+        decoders = [Decoder(model, context, flags.seed) for context in flags.contexts]
+    except ValueError as error:
+        parser.error(str(error))
+    resident = resident_bytes()
+    taken = seconds_in_turns(
+        decoders, time.perf_counter, tokens=flags.tokens, repetitions=flags.repetitions
+    )
+    grown = None if resident is None else (resident_bytes() or 0) - resident
+    figures = {
+        **summary(dict(zip(flags.contexts, taken, strict=True)), flags.tokens),
+        "state_bytes": {str(each.context): each.state_bytes() for each in decoders},
+        "resident_growth_bytes": grown,
+    }
+    return _conclude(judged(figures), figures, flags)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="decode", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--preset", default="recall", metavar="NAME", help="a causal one; default: recall")
+    add(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="model.backbone.window=32"
+    )
+    add("--contexts", type=int, nargs="+", default=list(CONTEXTS), metavar="TOKENS")
+    add("--tokens", type=int, default=128, metavar="N", help="of each repetition; default: 128")
+    add("--repetitions", type=int, default=LEAST_REPETITIONS, metavar="N")
+    add("--device", default="cpu", metavar="DEVICE", help="cpu (default) or cuda")
+    add("--threads", type=int, default=1, metavar="N", help="default: 1")
+    add("--seed", type=int, default=0, metavar="N", help="of weights and tokens; default: 0")
+    add("--json", type=Path, metavar="FILE", help="write the figures here")
+    return parser
+
+
+def _refuse(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+    """Leave with one sentence where the flags make no measurement."""
+    if flags.repetitions < LEAST_REPETITIONS:
+        parser.error(f"--repetitions {flags.repetitions}: at least {LEAST_REPETITIONS} are taken")
+    different = len(set(flags.contexts))
+    if min(flags.contexts) < 1 or different < 2 or different < len(flags.contexts):
+        parser.error(f"--contexts {flags.contexts}: give at least two different ones, from 1 on")
+    if flags.tokens < 1 or flags.threads < 1:
+        parser.error(f"--tokens {flags.tokens} --threads {flags.threads}: at least one each")
+    if flags.device != "cpu" and (flags.device != "cuda" or not torch.cuda.is_available()):
+        parser.error(f"--device {flags.device}: cpu, or cuda where torch finds a GPU")
+    if flags.json is not None and not flags.json.parent.is_dir():
+        parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
+
+
+def causal_model(preset: str, settings: Sequence[str], seed: int) -> Any:
+    """The preset's model, untrained, with `FIELD=VALUE` settings in TOML's words.
+
+    Raises ValueError for a preset that is unknown, not causal or without a window, and for
+    settings that cannot be read or that the model refuses.
+    """
+    from reference_reasoner.config_fields import overlay
+    from reference_reasoner.errors import RefusedInputError
+    from reference_reasoner.loading import load_task_type, task_of_preset
+    from reference_reasoner.seeding import seed_globals
+
+    try:
+        kind: Any = load_task_type(task_of_preset(preset))
+        config = overlay(kind.presets[preset](), dict(map(setting, settings)), "--set")
+    except RefusedInputError as error:
+        raise ValueError(str(error)) from error
+    backbone = getattr(config.model, "backbone", None)
+    if not (backbone and backbone.causal and backbone.window):
+        raise ValueError(
+            f"--preset {preset}: only a causal model with a window decodes in fixed room"
+        )
+    seed_globals(seed, "init")
+    return kind(config).build_model().eval()
+
+
+def setting(words: str) -> tuple[str, Any]:
+    """`FIELD=VALUE` -> (field, value). Raises ValueError where it is not that."""
+    name, _, value = words.partition("=")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"--set {words}: write FIELD=VALUE, the value as in TOML") from error
+
+
+class Decoder:
+    """A model that has read `context` random tokens, and goes on with random ones."""
+
+    def __init__(self, model: Any, context: int, seed: int) -> None:
+        from reference_reasoner.models import decoding
+
+        self.context = context
+        self._decoding, self._model = decoding, model
+        generator = torch.Generator().manual_seed(seed)
+        vocabulary = model.embedding.num_embeddings
+        tokens = torch.randint(vocabulary, (1, context), generator=generator)
+        tokens = tokens.to(model.persistent.device)
+        _, self.state = decoding.prefill(model, tokens)
+        self._token = tokens[:, -1]
+
+    def go_on(self, tokens: int) -> None:
+        """Decode so many tokens more; each answer is the next token."""
+        for _ in range(tokens):
+            logits, self.state = self._decoding.step(self._model, self._token, self.state)
+            self._token = logits.argmax(-1)
+        if self._token.is_cuda:
+            torch.cuda.synchronize()
+
+    def state_bytes(self) -> int:
+        """Of all caches; what several of them share counts once."""
+        tensors = [x for x in tree_leaves(self.state.caches) if isinstance(x, Tensor)]
+        storages = {x.untyped_storage().data_ptr(): x.untyped_storage() for x in tensors}
+        return sum(each.nbytes() for each in storages.values())
+
+
+def seconds_in_turns(
+    decoders: Sequence[Decoder], clock: Callable[[], float], *, tokens: int, repetitions: int
+) -> list[list[float]]:
+    """Seconds of each repetition of `tokens` tokens, decoder by decoder; one warm-up each."""
+    for each in decoders:
+        each.go_on(tokens)
+    taken: list[list[float]] = [[] for _ in decoders]
+    for _ in range(repetitions):
+        for each, seconds in zip(decoders, taken, strict=True):
+            began = clock()
+            each.go_on(tokens)
+            seconds.append(clock() - began)
+    return taken
+
+
+def summary(taken: Mapping[int, Sequence[float]], tokens: int) -> dict[str, Any]:
+    """{context: seconds of each repetition} -> medians and spread of rate and exponent."""
+    rows = []
+    for context, seconds in taken.items():
+        limits = {"slowest": tokens / max(seconds), "fastest": tokens / min(seconds)}
+        row = {"context_tokens": context, "tokens_per_s": tokens / statistics.median(seconds)}
+        row |= {f"{name}_tokens_per_s": rate for name, rate in limits.items()}
+        rows.append({**row, "ms_per_token": 1e3 * statistics.median(seconds) / tokens})
+    turns = [exponent(list(taken), turn) for turn in zip(*taken.values(), strict=True)]
+    return {
+        "tokens_a_repetition": tokens,
+        "repetitions": len(turns),
+        "contexts": rows,
+        "time_exponent": statistics.median(turns),
+        "time_exponent_spread": [min(turns), max(turns)],
+    }
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """p of cost = c size^p by least squares on logarithms."""
+    x, y = [math.log(size) for size in sizes], [math.log(cost) for cost in costs]
+    return statistics.linear_regression(x, y).slope
+
+
+def judged(figures: Mapping[str, Any]) -> list[Line]:
+    """Flat in time, and flat in memory to the byte."""
+    low, high = figures["time_exponent_spread"]
+    growth, sizes = figures["time_exponent"], set(figures["state_bytes"].values())
+    return [
+        Line(
+            claim="time of a token over the length of its context, exponent",
+            required=f"<= {MOST_EXPONENT}",
+            measured=f"{growth:.3f} ({low:.3f} to {high:.3f})",
+            holds=growth <= MOST_EXPONENT,
+        ),
+        Line(
+            claim="bytes of the state, at every length",
+            required="the same",
+            measured=", ".join(f"{size:,}" for size in sorted(sizes)),
+            holds=len(sizes) == 1,
+        ),
+    ]
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process; None where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return None
+
+
+def _conclude(lines: Sequence[Line], figures: dict[str, Any], flags: argparse.Namespace) -> int:
+    for row in figures["contexts"]:
+        rate, slow, fast = (row[f"{x}tokens_per_s"] for x in ("", "slowest_", "fastest_"))
+        spread = f"({slow:,.1f} to {fast:,.1f})"
+        print(f"{row['context_tokens']:>8,} tokens before: {rate:,.1f} tokens/s {spread}")
+    for line in lines:
+        verdict = "holds" if line.holds else "FAILS"
+        print(f"{line.claim:<60} {line.required:<10} {line.measured}  {verdict}")
+    if flags.json is not None:
+        name = torch.cuda.get_device_name() if flags.device == "cuda" else None
+        true_of = {"threads": flags.threads, "torch": torch.__version__, "gpu": name}
+        model = {"preset": flags.preset, "set": flags.set}
+        written = {"machine": {**machine(), **true_of}, "model": model, **figures}
+        written["lines"] = [asdict(line) for line in lines]
+        flags.json.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    return int(not all(line.holds for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
