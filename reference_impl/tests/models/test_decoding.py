@@ -1,11 +1,16 @@
 """Token by token equals all at once, at every length of what was there before."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from reference_reasoner.models.decoding import (
+    DecodeState,
     prefill,
     step,
 )
@@ -17,6 +22,7 @@ from .reasoners import (
     GRID,
     STALE,
     reasoner,
+    shallow,
     tokens_of,
 )
 
@@ -59,3 +65,64 @@ def test_a_model_without_memory_decodes_too() -> None:
     for position in range(5, LENGTH):
         one, state = step(model, tokens[:, position], state)
         torch.testing.assert_close(one, whole[:, position], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
+@pytest.mark.parametrize("given", [0, 1, 4, 13])
+def test_a_ring_may_wrap_wherever_the_prompt_ends(given: int, window: int) -> None:
+    config = shallow(CAUSAL)
+    model = reasoner(replace(config, backbone=replace(config.backbone, window=window)))
+    tokens = tokens_of(2, 18)
+    with torch.no_grad():
+        whole = list(model.at_depth(tokens, model.config.halting.max_steps))[-1].logits
+    _, state = prefill(model, tokens[:, :given])
+    for position in range(given, 18):
+        one, state = step(model, tokens[:, position], state)
+        torch.testing.assert_close(one, whole[:, position], rtol=0, atol=1e-10)
+
+
+def tensors_of(state: DecodeState) -> list[Tensor]:
+    return [x for x in tree_leaves(state.caches) if isinstance(x, Tensor)]
+
+
+@pytest.mark.parametrize("config", [CAUSAL, DEEP, STALE], ids=["linear", "deep", "stale"])
+@pytest.mark.parametrize("given", [0, 4, 6])
+def test_a_step_allocates_no_state(config: ReasonerConfig, given: int) -> None:
+    model = reasoner(shallow(config))
+    tokens = tokens_of(1, 20)
+    _, state = prefill(model, tokens[:, :given])
+    before = [(x.data_ptr(), tuple(x.shape)) for x in tensors_of(state)]
+    places = [place for place, _ in before]
+    applications = len(state.caches)
+    assert len(set(places)) == len(places) - 2 * (applications - 1)  # count and mask are shared
+    for position in range(given, 20):
+        _, state = step(model, tokens[:, position], state)
+        assert [(x.data_ptr(), tuple(x.shape)) for x in tensors_of(state)] == before
+    assert int(state.caches[0].attention.seen) == 20
+
+
+class Work(TorchDispatchMode):
+    """Operators, and how many numbers they give."""
+
+    operators = numbers = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.operators += 1
+        self.numbers += sum(x.numel() for x in tree_leaves(out) if isinstance(x, Tensor))
+        return out
+
+
+@pytest.mark.parametrize("config", [CAUSAL, DEEP], ids=["linear", "deep"])
+def test_a_step_does_the_same_work_after_any_number_of_tokens(config: ReasonerConfig) -> None:
+    model = reasoner(shallow(config))
+    done = []
+    for given in (1, 5, 101):  # each one past the beginning of a chunk
+        _, state = prefill(model, tokens_of(1, given))
+        with Work() as work:
+            step(model, tokens_of(1, 1)[:, 0], state)
+        done.append((work.operators, work.numbers))
+    assert done[0][0] > 50
+    assert done == [done[0]] * 3

@@ -82,22 +82,22 @@ OF_ATTENTION = (
     Breakage(
         what="angles are taken in bfloat16",
         file="models/attention.py",
-        old="dtype = torch.float64 if x.dtype == torch.float64 else torch.float32",
-        new="dtype = x.dtype",
+        old="dtype = torch.float64 if like.dtype == torch.float64 else torch.float32",
+        new="dtype = like.dtype",
         test=f"{ATTENTION}::test_rotary_angles_are_exact_in_bfloat16",
     ),
     Breakage(
         what="a decoded token does not see itself",
         file="models/attention.py",
-        old="<= cache.seen",
-        new="< cache.seen",
+        old="cache.visible.index_fill_(0, row, True)",
+        new="cache.visible.index_fill_(0, row, False)",
         test=f"{ATTENTION}::test_prefill_and_steps_equal_the_parallel_pass[3-4]",
     ),
     Breakage(
         what="a decoded token's position leaves the persistent ones out",
         file="models/attention.py",
-        old="(cache.seen + cache.prefix_keys.shape[2])[None]",
-        new="cache.seen[None]",
+        old="position = (cache.prefix + cache.seen)[None]",
+        new="position = cache.seen[None]",
         test=f"{ATTENTION}::test_prefill_and_steps_equal_the_parallel_pass[0-4]",
     ),
     Breakage(

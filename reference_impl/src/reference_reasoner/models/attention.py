@@ -8,73 +8,83 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from .attend import attend, check_window
 from .trm_wrapper import truncated_normal
+
+
+def rotary_angles(positions: Tensor, like: Tensor, base: float = 10000.0) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of position * base^(-2i/D), i < D/2, for rows `like` [..., D].
+
+    `positions` is int64 [T] or [B, T], the result [T, D/2] or [B, 1, T, D/2]: the same in each
+    head. In float32, in float64 where `like` is.
+    """
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    width = like.shape[-1]
+    exponents = torch.arange(0, width, 2, device=like.device, dtype=dtype) / width
+    angles = positions.to(dtype)[..., None] * base**-exponents
+    if angles.ndim == 3:
+        angles = angles[:, None]
+    return angles.cos(), angles.sin()
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [..., D] with each pair (x_i, x_{i + D/2}) turned, in the angles' dtype and then x's."""
+    first, second = x.to(cos.dtype).chunk(2, -1)
+    pairs = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    return pairs.to(x.dtype)
 
 
 def apply_rotary(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
     """x [B, H, T, D] with the pair (x_i, x_{i + D/2}) turned by position * base^(-2i/D).
 
     Su et al. 2021 (RoFormer), equation 34, in the half-split order of Llama and of TRM's code.
-    `positions` is int64 [T] or [B, T]. Computed in float32, in float64 for float64; the result
-    has the dtype of x.
     """
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    width = x.shape[-1]
-    exponents = torch.arange(0, width, 2, device=x.device, dtype=dtype) / width
-    angles = positions.to(dtype)[..., None] * base**-exponents
-    if angles.ndim == 3:
-        angles = angles[:, None]  # the same in each head
-    cos, sin = angles.cos(), angles.sin()
-    first, second = x.to(dtype).chunk(2, -1)
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-    return turned.to(x.dtype)
+    return turned(x, *rotary_angles(positions, x, base))
 
 
 class AttentionCache(NamedTuple):
-    """Keys (rotated) and values of the tokens so far; token number i is in slot i % R."""
+    """Keys (rotated) and values of the prefix and of the tokens so far, allocated once.
 
-    prefix_keys: Tensor
-    """[B, H, P, D]"""
-    prefix_values: Tensor
-    """[B, H, P, D]"""
-    keys: Tensor
-    """[B, H, R, D], R the window, or the capacity without one."""
-    values: Tensor
-    """[B, H, R, D]"""
+    Row P + i % R is that of token number i. All tensors are written in place; the attentions of
+    one model may share `visible` and `seen`.
+    """
+
+    all_keys: Tensor
+    """[B, H, P + R, D], R the window, or the capacity without one."""
+    all_values: Tensor
+    """[B, H, P + R, D]"""
+    visible: Tensor
+    """bool [P + R]: the rows that have been written."""
     seen: Tensor
     """int64, a scalar: tokens so far, persistent ones not counted."""
+    prefix: int
+    """P."""
     room: int
     """Tokens that still fit, known to the host so that no check waits for the device; 0, and
     not looked at, with a window."""
 
+    @property
+    def keys(self) -> Tensor:
+        """Those of tokens, [B, H, R, D]."""
+        return self.all_keys[:, :, self.prefix :]
 
-def attend_step(
-    q: Tensor, k: Tensor, v: Tensor, cache: AttentionCache, *, window: int
-) -> tuple[Tensor, AttentionCache]:
-    """One more token, q, k, v [B, H, 1, D] -> (out [B, H, 1, D], the cache with it).
+    @property
+    def values(self) -> Tensor:
+        """Those of tokens, [B, H, R, D]."""
+        return self.all_values[:, :, self.prefix :]
 
-    The key and the value are written into `cache` in place: a cache that was handed in must not
-    be used again. Not for training: what was written over has no gradient. Raises ValueError
-    where there is no window and the capacity is used up.
-    """
-    slots = cache.keys.shape[2]
-    if not window and cache.room < 1:
-        raise ValueError(f"the cache is full: its capacity is {slots} tokens")
-    slot = (cache.seen % slots)[None]
-    cache.keys.index_copy_(2, slot, k)
-    cache.values.index_copy_(2, slot, v)
-    written = torch.arange(slots, device=q.device) <= cache.seen
-    out = scaled_dot_product_attention(
-        q,
-        torch.cat([cache.prefix_keys, cache.keys], 2),
-        torch.cat([cache.prefix_values, cache.values], 2),
-        attn_mask=pad(written, (cache.prefix_keys.shape[2], 0), value=True)[None],
-    )
-    room = cache.room if window else cache.room - 1
-    return out, cache._replace(seen=cache.seen + 1, room=room)
+
+class Place(NamedTuple):
+    """Where the next token stands, the same in all attentions that decode together."""
+
+    row: Tensor
+    """int64 [1]: its row of the cache."""
+    cos: Tensor
+    """[1, D/2]: of its rotary angles."""
+    sin: Tensor
+    """[1, D/2]"""
 
 
 class SelfAttention(nn.Module):
@@ -132,34 +142,59 @@ class SelfAttention(nn.Module):
             raise ValueError(f"{tokens} tokens do not fit a cache with a capacity of {capacity}")
         q, k, v = self._rotated(x, prefix, None)
         kept = min(tokens, slots)
-        order = torch.arange(tokens - kept, tokens, device=x.device) % max(slots, 1)
+        order = prefix + torch.arange(tokens - kept, tokens, device=x.device) % max(slots, 1)
 
         def ring(rows: Tensor) -> Tensor:
-            empty = rows.new_zeros(*rows.shape[:2], slots, rows.shape[3])
-            return empty.index_copy(2, order, rows[:, :, rows.shape[2] - kept :])
+            ring = rows.new_zeros(*rows.shape[:2], prefix + slots, rows.shape[3])
+            ring[:, :, :prefix] = rows[:, :, :prefix]
+            return ring.index_copy_(2, order, rows[:, :, rows.shape[2] - kept :])
 
         cache = AttentionCache(
-            prefix_keys=k[:, :, :prefix],
-            prefix_values=v[:, :, :prefix],
-            keys=ring(k),
-            values=ring(v),
+            all_keys=ring(k),
+            all_values=ring(v),
+            visible=torch.arange(prefix + slots, device=x.device) < prefix + kept,
             seen=torch.full((), tokens, device=x.device, dtype=torch.int64),
+            prefix=prefix,
             room=0 if self.window else capacity - tokens,
         )
         return self._attended(q, k, v, prefix, None), cache
 
-    def step(self, x: Tensor, cache: AttentionCache) -> tuple[Tensor, AttentionCache]:
-        """One more token x [B, 1, W]; writes into `cache` in place (see `attend_step`).
+    def next_place(self, cache: AttentionCache) -> Place:
+        """The next token's place, which is then taken: `cache` counts it, and shows its row.
 
-        Raises ValueError for a full cache, and for attention that is not causal.
+        Raises ValueError for attention that is not causal, and where there is no window and the
+        capacity is used up.
         """
         if not self.causal:
             raise ValueError("only causal attention has a next token: model.backbone.causal")
+        slots = cache.keys.shape[2]
+        if not self.window and cache.room < 1:
+            raise ValueError(f"the cache is full: its capacity is {slots} tokens")
+        row = (cache.prefix + cache.seen % slots)[None]
+        position = (cache.prefix + cache.seen)[None]
+        cos, sin = rotary_angles(position, cache.all_keys, self.rotary_base)
+        cache.visible.index_fill_(0, row, True)
+        cache.seen.add_(1)
+        return Place(row, cos, sin)
+
+    def step(
+        self, x: Tensor, cache: AttentionCache, place: Place | None = None
+    ) -> tuple[Tensor, AttentionCache]:
+        """One more token x [B, 1, W], at the next place if its `place` is not given.
+
+        Its key and value are written into `cache` in place: one that was handed in must not be
+        used again. Not for training: what was written over has no gradient. Raises ValueError as
+        `next_place` does.
+        """
+        place = place or self.next_place(cache)
         q, k, v = self.project(x)
-        position = (cache.seen + cache.prefix_keys.shape[2])[None]
-        q, k = (apply_rotary(part, position, self.rotary_base) for part in (q, k))
-        out, cache = attend_step(q, k, v, cache, window=self.window)
-        return self._merged(out), cache
+        q, k = turned(torch.stack([q, k]), place.cos, place.sin).unbind(0)
+        cache.all_keys.index_copy_(2, place.row, k)
+        cache.all_values.index_copy_(2, place.row, v)
+        out = scaled_dot_product_attention(
+            q, cache.all_keys, cache.all_values, attn_mask=cache.visible[None]
+        )
+        return self._merged(out), cache._replace(room=cache.room if self.window else cache.room - 1)
 
     def _rotated(
         self, x: Tensor, prefix: int, documents: Tensor | None

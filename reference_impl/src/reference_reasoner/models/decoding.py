@@ -3,10 +3,11 @@
 B batch, P persistent tokens, T tokens, V vocabulary. The depth is fixed: a token that stopped
 early would leave later tokens nothing to attend to in the deeper passes. Each application of a
 block in each pass sees its own past, so each has a cache of its own: supervision steps x
-recursions x (n + 1) x layers of them.
+recursions x (n + 1) x layers of them. All of it is allocated by `prefill`; a step writes in place,
+so its time and its memory do not depend on how many tokens came before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,8 +22,8 @@ class DecodeState(NamedTuple):
     """What the tokens so far have left."""
 
     caches: tuple[BlockCache, ...]
-    """In the order in which blocks are applied. The windows in them are written in place: a
-    state that was handed in is not to be used again."""
+    """In the order in which blocks are applied. They are written in place: a state that was
+    handed in is not to be used again."""
     position: int
     """Tokens so far, persistent ones not counted."""
 
@@ -47,19 +48,20 @@ def prefill(
         return x
 
     answer = _refined(model, model.question(tokens), net)
-    return model.logits(answer[:, prefix:]), DecodeState(tuple(caches), tokens.shape[1])
+    return model.logits(answer[:, prefix:]), DecodeState(_in_step(caches), tokens.shape[1])
 
 
 @torch.no_grad()
 def step(model: RecursiveReasoner, token: Tensor, state: DecodeState) -> tuple[Tensor, DecodeState]:
     """token int64 [B] -> its logits [B, V], and the state with it."""
     blocks = _blocks(model)
+    place = blocks[0].attention.next_place(state.caches[0].attention)
     before = iter(state.caches)
     caches: list[BlockCache] = []
 
     def net(x: Tensor) -> Tensor:
         for block in blocks:
-            x, cache = block.step(x, next(before), state.position)
+            x, cache = block.step(x, next(before), state.position, place)
             caches.append(cache)
         return x
 
@@ -72,6 +74,15 @@ def _blocks(model: RecursiveReasoner) -> list[MagBlock]:
     if not model.config.backbone.causal:
         raise ValueError("only a causal model goes token by token: model.backbone.causal is False")
     return [block for block in model.backbone.blocks if isinstance(block, MagBlock)]
+
+
+def _in_step(caches: Sequence[BlockCache]) -> tuple[BlockCache, ...]:
+    """The caches, which are all at the same token, with one count of it and one mask."""
+    first = caches[0].attention
+    return tuple(
+        each._replace(attention=each.attention._replace(visible=first.visible, seen=first.seen))
+        for each in caches
+    )
 
 
 def _refined(model: RecursiveReasoner, question: Tensor, net: Callable[[Tensor], Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .attention import AttentionCache, SelfAttention
+from .attention import AttentionCache, Place, SelfAttention
 from .neural_memory import MemoryCache, MemoryConfig, NeuralMemory
 from .trm_wrapper import truncated_normal
 
@@ -58,7 +58,7 @@ class BackboneConfig:
 
 
 class BlockCache(NamedTuple):
-    """What decoding keeps of the tokens so far, for one block in one pass."""
+    """What decoding keeps of the tokens so far, for one block in one pass; written in place."""
 
     attention: AttentionCache
     memory: MemoryCache | None
@@ -150,21 +150,43 @@ class MagBlock(nn.Module):
         recalled, memory = None, None
         if self.memory is not None:
             recalled, memory = self.memory.prefill(x, prefix=prefix)
+            memory = _owned(memory)
         return self._joined(x, attended, recalled), BlockCache(attention, memory)
 
-    def step(self, x: Tensor, cache: BlockCache, position: int) -> tuple[Tensor, BlockCache]:
-        """One more token x [B, 1, W], the `position`-th (from 0, persistent ones not counted)."""
-        attended, attention = self.attention.step(x, cache.attention)
-        recalled, memory = None, None
+    def step(
+        self, x: Tensor, cache: BlockCache, position: int, place: Place | None = None
+    ) -> tuple[Tensor, BlockCache]:
+        """One more token x [B, 1, W], the `position`-th (from 0, persistent ones not counted).
+
+        `place` is that of attention's step. No tensor of the cache is allocated anew.
+        """
+        attended, attention = self.attention.step(x, cache.attention, place)
+        recalled = None
         if self.memory is not None and cache.memory is not None:
             recalled, memory = self.memory.step(x, cache.memory, position)
-        return self._joined(x, attended, recalled), BlockCache(attention, memory)
+            _keep(cache.memory, memory)
+        return self._joined(x, attended, recalled), BlockCache(attention, cache.memory)
 
     def _joined(self, x: Tensor, attended: Tensor, recalled: Tensor | None) -> Tensor:
         if self.gate is not None and recalled is not None:
             attended = self.gate(x, attended, recalled)
         x = rms(x + attended)
         return rms(x + self.feed_forward(x))
+
+
+def _owned(cache: MemoryCache) -> MemoryCache:
+    """The same numbers in tensors of their own, which can be written in place."""
+    state = type(cache.state)(*(each.clone() for each in cache.state))
+    return MemoryCache(state, cache.tail.clone())
+
+
+def _keep(cache: MemoryCache, after: MemoryCache) -> None:
+    """Write what the memory holds after a token into `cache`."""
+    pairs = [*zip(cache.state, after.state, strict=True), (cache.tail, after.tail)]
+    # backwards: what a state froze last may be its running weights, which come before
+    for kept, fresh in reversed(pairs):
+        if fresh is not kept:
+            kept.copy_(fresh)
 
 
 class MixingBlock(nn.Module):
