@@ -172,7 +172,7 @@ def judged(case: str, found: Mapping[str, Any]) -> Line:
         claim=f"{case}, batch {found['batch']}: full depth's time over halting's",
         required=f">= {LEAST_RATIO:g}, at most {MOST_POINTS_LOST:g} point lost",
         measured=f"{told(found['full_over_halting'])}; "
-        f"{halting['puzzles_per_s']:.0f} against {full['puzzles_per_s']:.0f} puzzles/s; "
+        f"{halting['puzzles_per_s']:.3g} against {full['puzzles_per_s']:.3g} puzzles/s; "
         f"{100 * halting['accuracy']:.2f} against {100 * full['accuracy']:.2f} % of "
         f"{found['puzzles']} right, {halting['mean_steps']:.2f} steps",
         holds=found["full_over_halting"]["median"] >= LEAST_RATIO
