@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from .in_turns import in_turns, ratio, told
-from .peer_scripts import Line, check_shared, conclude, peer_parser, use_our_package
+from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package
 
 WEIGHTS = "sudoku6"
 LEAST_RATIO = 2.5
@@ -172,7 +172,7 @@ def judged(case: str, found: Mapping[str, Any]) -> Line:
         claim=f"{case}, batch {found['batch']}: full depth's time over halting's",
         required=f">= {LEAST_RATIO:g}, at most {MOST_POINTS_LOST:g} point lost",
         measured=f"{told(found['full_over_halting'])}; "
-        f"{halting['puzzles_per_s']:.0f} against {full['puzzles_per_s']:.0f} puzzles/s; "
+        f"{halting['puzzles_per_s']:.3g} against {full['puzzles_per_s']:.3g} puzzles/s; "
         f"{100 * halting['accuracy']:.2f} against {100 * full['accuracy']:.2f} % of "
         f"{found['puzzles']} right, {halting['mean_steps']:.2f} steps",
         holds=found["full_over_halting"]["median"] >= LEAST_RATIO
@@ -213,11 +213,13 @@ def main(argv: list[str]) -> int:
         parser.error(str(error))
     lines, figures = [], {}
     for case in cases:
-        together = measured(case, device, batch=BATCH, repetitions=flags.repetitions)
-        alone = measured(fewer(case, SINGLE), device, batch=1, repetitions=flags.repetitions)
-        forms = compaction(case, device, batch=BATCH, repetitions=flags.repetitions)
-        lines += [judged(case.name, each) for each in (together, alone)]
-        lines += told_compaction(case.name, forms)
+        options = {"repetitions": flags.repetitions}
+        together = measured(case, device, batch=BATCH, **options)
+        lines.append(shown(judged(case.name, together)))
+        alone = measured(fewer(case, SINGLE), device, batch=1, **options)
+        lines.append(shown(judged(case.name, alone)))
+        forms = compaction(case, device, batch=BATCH, **options)
+        lines += [shown(line) for line in told_compaction(case.name, forms)]
         figures[case.name] = {"together": together, "alone": alone, "compaction": forms}
     return conclude(lines, {"inference": figures}, device, flags.json)
 

@@ -84,13 +84,17 @@ def facts(device: torch.device) -> dict[str, Any]:
     }
 
 
+def shown(line: Line) -> Line:
+    """The line, printed: a script may take minutes."""
+    mark = {True: "holds", False: "FAILS", None: ""}[line.holds]
+    print(f"{line.claim:<72} {line.required:<10} {line.measured}  {mark}", flush=True)
+    return line
+
+
 def conclude(
     lines: Sequence[Line], figures: Mapping[str, Any], device: torch.device, path: Path | None
 ) -> int:
-    """Print the lines, write them with the figures behind them; 1 where one does not hold."""
-    for line in lines:
-        mark = {True: "holds", False: "FAILS", None: ""}[line.holds]
-        print(f"{line.claim:<72} {line.required:<10} {line.measured}  {mark}", flush=True)
+    """Write the lines with the figures behind them; 1 where one does not hold."""
     if path is not None:
         content = {"machine": facts(device), "lines": [asdict(line) for line in lines], **figures}
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

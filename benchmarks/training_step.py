@@ -21,7 +21,7 @@ from torch import Tensor
 from .gpu_official import NAME, OfficialStep
 from .gpu_recipes import OFFICIAL_SHAPE, official_flags
 from .in_turns import in_turns, ratio, told
-from .peer_scripts import Line, check_shared, conclude, peer_parser, use_our_package
+from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package
 
 LEAST = {"cpu": 0.97, "cuda": 2.0}
 """Official seconds over ours, by device."""
@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
         )
     except ImportError as error:
         parser.error(f"--official {flags.official}: it cannot be imported: {error}")
-    return conclude([judged(found, device)], {"training_step": found}, device, flags.json)
+    return conclude([shown(judged(found, device))], {"training_step": found}, device, flags.json)
 
 
 if __name__ == "__main__":
