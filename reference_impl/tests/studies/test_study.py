@@ -1,5 +1,7 @@
 """`study` from the command line: what it trains, compares, keeps, and how it refuses."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -7,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 
 from reference_reasoner.cli import main
 from reference_reasoner.project import PRESETS, TASKS
-from reference_reasoner.studies import jobs
+from reference_reasoner.studies import jobs, study
+from reference_reasoner.studies.jobs import Job
 
 from .. import toy_command_line
 from ..toy_command_line import CommandLine, toy_project
@@ -31,13 +34,29 @@ ABLATE = (
 
 
 @pytest.fixture
-def line(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[CommandLine]:
-    monkeypatch.setattr(jobs, "PROGRAM", TOY)
-    monkeypatch.setenv("PYTHONPATH", PATHS)
+def line(project: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
     with toy_project():
         yield CommandLine(project, capsys)
+
+
+def run_here(jobs: Sequence[Job], **how: Any) -> dict[Path, str]:
+    """The jobs' commands in this process, where nothing has to be imported for each."""
+    failed = {}
+    for job in jobs:
+        for words in job.commands:
+            said = io.StringIO()
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+                code = main(words)
+            if code:
+                failed[job.run_dir] = f"exit code {code}: {said.getvalue().splitlines()[-1]}"
+                break
+    return failed
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No processes; `test_jobs` and the tests of kills and signals have them."""
+    monkeypatch.setattr(study, "run_jobs", run_here)
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +64,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A project with a study that nothing disturbed, and what it printed."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "pyproject.toml").touch()
-    done = study_process(folder, *ABLATE)
-    out, err = done.communicate()
-    assert done.returncode == 0, err
-    return folder, out
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, toy_project():
+        patch.chdir(folder)
+        patch.setattr(study, "run_jobs", run_here)
+        with contextlib.redirect_stdout(said):
+            assert main(ABLATE) == 0
+    return folder, said.getvalue()
 
 
 def study_process(folder: Path, *words: str) -> "subprocess.Popen[str]":
     code = (
-        f"import sys; from {jobs.__name__} import PROGRAM; import {jobs.__name__} as jobs\n"
+        f"import sys; import {jobs.__name__} as jobs\n"
         f"jobs.PROGRAM = {TOY!r}\n"
         f"from {toy_command_line.__name__} import main, toy_project\n"
         "with toy_project(): sys.exit(main(sys.argv[1:]))"
@@ -99,11 +121,14 @@ def test_the_table_and_what_is_kept(finished: tuple[Path, str]) -> None:
 
 
 def test_a_killed_study_ends_with_the_same_table(
-    finished: tuple[Path, str], line: CommandLine
+    finished: tuple[Path, str], line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(jobs, "PROGRAM", TOY)
+    monkeypatch.setenv("PYTHONPATH", PATHS)
     killed = study_process(line.project, *ABLATE)
     folder = line.project / "runs" / "ablate-toy"
     while not list(folder.glob("*/checkpoints/step-*")):
+        assert killed.poll() is None
         time.sleep(0.02)
     killed.kill()  # its children are left to themselves
     killed.communicate()
@@ -121,6 +146,7 @@ def test_a_signal_saves_and_leaves(line: CommandLine) -> None:
     stopped = study_process(line.project, *endless)
     folder = line.project / "runs" / "ablate-toy"
     while len(list(folder.glob("*/checkpoints/step-*"))) < 3:
+        assert stopped.poll() is None
         time.sleep(0.02)
     stopped.send_signal(signal.SIGTERM)
     _, err = stopped.communicate()
@@ -130,6 +156,7 @@ def test_a_signal_saves_and_leaves(line: CommandLine) -> None:
     assert set(states) == {"stopped"}
 
 
+@pytest.mark.usefixtures("here")
 def test_the_test_split_is_opened_once_for_all_seeds(
     finished: tuple[Path, str], line: CommandLine
 ) -> None:
@@ -142,7 +169,10 @@ def test_the_test_split_is_opened_once_for_all_seeds(
     ledger = line.project / "test_ledger.jsonl"
     ledger.write_text(json.dumps(opening) + "\n")
     words = ("study", "seeds", "toy", *SHORT, "--processes", "2", "--test")
+    line.done(*words[:-1], "--seeds", "0")
+    table = read(run.parent)["comparison"]
     assert main([*words, "--seeds", "0"]) == 2
+    assert read(run.parent)["comparison"] == table  # a refusal takes nothing away
     assert "--test: exit code 2" in (said := line.capsys.readouterr().err)
     assert "was opened on t for run r" in said
     out = line.done(*words, "--seeds", "0,1", "--again", "the end")
@@ -153,6 +183,7 @@ def test_the_test_split_is_opened_once_for_all_seeds(
     assert "difference" not in out
 
 
+@pytest.mark.usefixtures("here")
 def test_a_run_that_fails_is_named_after_the_table_of_the_others(line: CommandLine) -> None:
     words = ("study", "ablate", "toy", "--seeds", "0", *SHORT)
     code = main([*words, "--vary", "blown_up", "training.learning_rate=1e30"])

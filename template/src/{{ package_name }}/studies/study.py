@@ -58,7 +58,8 @@ def carry_out(study: Study) -> int:
         plan["variations"] = {**before["plan"]["variations"], **plan["variations"]}
     with SignalGuard() as signals, RunLock(study.folder):
         facts = {"schema": SCHEMA, "plan": plan, "argv": list(study.argv)}
-        _write(study.folder, facts)
+        if before is None or before["plan"] != plan:  # a table of the same runs stays good
+            _write(study.folder, facts)
         trials = study.plan.trials(study.folder)
         try:
             failures = _train(study, trials, signals)
