@@ -7,8 +7,6 @@ its tensors keep alive included. `PYTHONPATH=FOLDER/src` measures the project in
 """
 
 import argparse
-import importlib.util
-import json
 import math
 import resource
 import statistics
@@ -16,7 +14,6 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +21,20 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from tests.rendering import ROOT
-
-from .evidence import machine
-from .reference_project import Line
+from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package
 
 CONTEXTS = (1024, 4096, 16384, 65536)
-LEAST_REPETITIONS = 7
 MOST_EXPONENT = 0.05
 """Over 64 times the context a token may take 1.23 times as long."""
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: list[str]) -> int:
     """Measure, print and write; 1 where a token's cost grows with its context."""
-    if importlib.util.find_spec("reference_reasoner") is None:
-        sys.path.append(str(ROOT / "reference_impl" / "src"))
     parser = _parser()
     flags = parser.parse_args(argv)
+    device = check_shared(parser, flags)
     _refuse(parser, flags)
-    torch.set_num_threads(flags.threads)
-    device = torch.device(flags.device)
+    use_our_package()
     try:
         model = causal_model(flags.preset, flags.set, flags.seed).to(device)
         decoders = [Decoder(model, context, flags.seed) for context in flags.contexts]
@@ -55,17 +46,17 @@ def main(argv: Sequence[str]) -> int:
     )
     grown = None if resident is None else (resident_bytes() or 0) - resident
     figures = {
+        "model": {"preset": flags.preset, "set": flags.set},
         **summary(dict(zip(flags.contexts, taken, strict=True)), flags.tokens),
         "state_bytes": {str(each.context): each.state_bytes() for each in decoders},
         "resident_growth_bytes": grown,
     }
-    return _conclude(judged(figures), figures, flags)
+    lines = [shown(line) for line in judged(figures)]
+    return conclude(lines, figures, device, flags.json)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="decode", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = peer_parser("decode", __doc__)
     add = parser.add_argument
     add("--preset", default="recall", metavar="NAME", help="a causal one; default: recall")
     add(
@@ -73,27 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--contexts", type=int, nargs="+", default=list(CONTEXTS), metavar="TOKENS")
     add("--tokens", type=int, default=128, metavar="N", help="of each repetition; default: 128")
-    add("--repetitions", type=int, default=LEAST_REPETITIONS, metavar="N")
-    add("--device", default="cpu", metavar="DEVICE", help="cpu (default) or cuda")
-    add("--threads", type=int, default=1, metavar="N", help="default: 1")
     add("--seed", type=int, default=0, metavar="N", help="of weights and tokens; default: 0")
-    add("--json", type=Path, metavar="FILE", help="write the figures here")
     return parser
 
 
 def _refuse(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
-    """Leave with one sentence where the flags make no measurement."""
-    if flags.repetitions < LEAST_REPETITIONS:
-        parser.error(f"--repetitions {flags.repetitions}: at least {LEAST_REPETITIONS} are taken")
+    """Leave with one sentence where the script's own flags make no measurement."""
     different = len(set(flags.contexts))
     if min(flags.contexts) < 1 or different < 2 or different < len(flags.contexts):
         parser.error(f"--contexts {flags.contexts}: give at least two different ones, from 1 on")
-    if flags.tokens < 1 or flags.threads < 1:
-        parser.error(f"--tokens {flags.tokens} --threads {flags.threads}: at least one each")
-    if flags.device != "cpu" and (flags.device != "cuda" or not torch.cuda.is_available()):
-        parser.error(f"--device {flags.device}: cpu, or cuda where torch finds a GPU")
-    if flags.json is not None and not flags.json.parent.is_dir():
-        parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
+    if flags.tokens < 1:
+        parser.error(f"--tokens {flags.tokens}: at least one")
 
 
 def causal_model(preset: str, settings: Sequence[str], seed: int) -> Any:
@@ -200,23 +181,34 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def judged(figures: Mapping[str, Any]) -> list[Line]:
-    """Flat in time, and flat in memory to the byte."""
+    """Each context's rate; flat in time, and flat in memory to the byte."""
     low, high = figures["time_exponent_spread"]
     growth, sizes = figures["time_exponent"], set(figures["state_bytes"].values())
     return [
+        *map(_rate, figures["contexts"]),
         Line(
-            claim="time of a token over the length of its context, exponent",
+            claim="time of a decoded token over the length of its context, exponent",
             required=f"<= {MOST_EXPONENT}",
             measured=f"{growth:.3f} ({low:.3f} to {high:.3f})",
             holds=growth <= MOST_EXPONENT,
         ),
         Line(
-            claim="bytes of the state, at every length",
+            claim="bytes of the state of decoding, at every length",
             required="the same",
             measured=", ".join(f"{size:,}" for size in sorted(sizes)),
             holds=len(sizes) == 1,
         ),
     ]
+
+
+def _rate(row: Mapping[str, Any]) -> Line:
+    rate, slow, fast = (row[f"{x}tokens_per_s"] for x in ("", "slowest_", "fastest_"))
+    return Line(
+        claim=f"tokens/s, decoded after {row['context_tokens']:,} others",
+        required="reported",
+        measured=f"{rate:,.1f} ({slow:,.1f} to {fast:,.1f})",
+        holds=None,
+    )
 
 
 def resident_bytes() -> int | None:
@@ -225,24 +217,6 @@ def resident_bytes() -> int | None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
         return None
-
-
-def _conclude(lines: Sequence[Line], figures: dict[str, Any], flags: argparse.Namespace) -> int:
-    for row in figures["contexts"]:
-        rate, slow, fast = (row[f"{x}tokens_per_s"] for x in ("", "slowest_", "fastest_"))
-        spread = f"({slow:,.1f} to {fast:,.1f})"
-        print(f"{row['context_tokens']:>8,} tokens before: {rate:,.1f} tokens/s {spread}")
-    for line in lines:
-        verdict = "holds" if line.holds else "FAILS"
-        print(f"{line.claim:<60} {line.required:<10} {line.measured}  {verdict}")
-    if flags.json is not None:
-        name = torch.cuda.get_device_name() if flags.device == "cuda" else None
-        true_of = {"threads": flags.threads, "torch": torch.__version__, "gpu": name}
-        model = {"preset": flags.preset, "set": flags.set}
-        written = {"machine": {**machine(), **true_of}, "model": model, **figures}
-        written["lines"] = [asdict(line) for line in lines]
-        flags.json.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
-    return int(not all(line.holds for line in lines))
 
 
 if __name__ == "__main__":

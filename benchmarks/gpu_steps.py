@@ -26,6 +26,7 @@ from reference_reasoner.seeding import set_determinism, set_threads
 
 from .gpu_inside import task_of
 from .gpu_official import NAME, official_or_reason
+from .in_turns import seconds_of
 
 WARM_UP = 3
 """Steps before any is timed."""
@@ -34,20 +35,6 @@ BATCHES = 4
 SPLITS = (1, 2, 4, 8)
 """Micro-batches that are tried until a step fits into memory."""
 OUT_OF_MEMORY = "out of memory"
-
-
-def seconds_of(step: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, the device's work included."""
-    _wait(device)
-    began = time.perf_counter()
-    step()
-    _wait(device)
-    return time.perf_counter() - began
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def median_ms(
@@ -68,7 +55,7 @@ def median_ms(
     }
 
 
-def in_turns(made: Trainer) -> Callable[[], dict[str, torch.Tensor]]:
+def batches_of(made: Trainer) -> Callable[[], dict[str, torch.Tensor]]:
     """A function that gives a few batches of the task, on its device, again and again."""
     batches = [made.load() for _ in range(BATCHES)]
     count = iter(range(2**62))
@@ -96,7 +83,7 @@ def _times(preset: str, flags: Sequence[str], seconds: float) -> dict[str, Any]:
     task = task_of(preset, flags)
     machine = this_machine(task.config.runtime)
     with trainer(task, machine) as made:
-        batch = in_turns(made)
+        batch = batches_of(made)
         first = seconds_of(lambda: [made.step(batch()) for _ in range(WARM_UP)], machine.device)
         if machine.memory is not None:
             machine.memory.reset()
@@ -148,7 +135,7 @@ def _in_turns_with_official(asked: Mapping[str, Any], shape: Mapping[str, int]) 
     if official is None:
         return {"skipped": reason}
     with trainer(task, machine) as made:
-        batch, theirs = in_turns(made), in_turns(made)
+        batch, theirs = batches_of(made), batches_of(made)
         steps = {"ours": lambda: made.step(batch()), "official": lambda: official(theirs())}
         found = median_ms(steps, machine.device, asked["seconds"])
         ours = sum(p.numel() for p in made.state.model.parameters())

@@ -6,20 +6,19 @@ given; one that is left out is named, and its older JSON stays as it is.
 
 import argparse
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 
 from .peer_scripts import RESULTS, check_shared, measuring_parser
 
-SCRIPTS = ("memory_layer", "inference", "training_step")
+SCRIPTS = ("inference", "decode", "training_step")
 """Modules of this folder with a `main`, in the order in which they run."""
 NEEDS = {"training_step": "official"}
 """The flag without which a script has no peer."""
 SHARED = ("device", "threads", "repetitions")
 TAKES = {
-    "memory_layer": (),
     "inference": (*SHARED, "run"),
+    "decode": SHARED,
     "training_step": (*SHARED, "official"),
 }
 """The flags that are handed on, beside `--json FILE`."""
@@ -54,8 +53,6 @@ def main(argv: list[str]) -> int:
         words = words_of(script, flags)
         if words is None:
             print(f"{script}: skipped: name a checkout with --{NEEDS[script]} PATH", flush=True)
-        elif importlib.util.find_spec(f"{__package__}.{script}") is None:
-            print(f"{script}: skipped: there is no such script yet", flush=True)
         else:
             failed |= bool(importlib.import_module(f"{__package__}.{script}").main(words))
     return int(failed)

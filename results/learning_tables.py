@@ -62,6 +62,19 @@ def seeds() -> list[str]:
         "",
         "![Accuracy on validation against seconds of training](learning_curves.png)",
         "",
+        *foreign(),
+    ]
+
+
+def foreign() -> list[str]:
+    """That foreign puzzles are not trained on."""
+    found = load("learning/foreign.json")
+    shared = sum(found["shared_with"].values())
+    return [
+        f"Foreign puzzles ({found['file']}, sha256 {found['sha256'][:12]}): {found['classes']:,}",
+        f"classes up to symmetry, of which {shared} are in a shipped split",
+        "(`nox -s learning -- --only foreign --puzzles FILE`).",
+        "",
     ]
 
 

@@ -12,6 +12,8 @@ import torch
 from benchmarks import in_turns, inference, peers, training_step
 from benchmarks.peer_scripts import use_our_package
 
+from .refusals import refusal
+
 CPU = torch.device("cpu")
 Main = Callable[[list[str]], int]
 
@@ -73,10 +75,7 @@ def test_held_wrong(
     monkeypatch.syspath_prepend(tmp_path)  # so that what is put there is taken away again
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "pretrain.py").touch()
-    with pytest.raises(SystemExit) as left:
-        main(words)
-    assert left.value.code == 2
-    assert sentence in capsys.readouterr().err.splitlines()[-1]
+    assert sentence in refusal(main, words, capsys)
 
 
 def test_indices_come_from_all_over_the_puzzles() -> None:
