@@ -32,6 +32,20 @@ STUDIES: dict[str, tuple[str, ...]] = {
         *("--vary", "no_exploration", "model.halting.exploration=0"),
         *("--vary", "diversity", "model.halting.diversity_weight=0.05"),
     ),
+    "tuning": (
+        *("study", "ablate", "default", "--study-dir", "runs/tuning", "--seeds", "0,1"),
+        *("--training.steps", "1500", "--model.recursion.recursions", "2"),
+        *("--vary", "learning_rate", "training.learning_rate=2e-3"),
+        *("--vary", "small_batches", "training.batch_size=16", "training.steps=3000"),
+        *("--vary", "diversity", "model.halting.diversity_weight=0.05"),
+        *("--vary", "no_memory", "model.backbone.use_memory=false"),
+        "--vary",
+        "token_mixing",
+        *("model.backbone.mixer=tokens", "model.backbone.use_memory=false"),
+        *("--vary", "weight_decay", "training.weight_decay=1.0"),
+        *("--vary", "cosine", "training.schedule=cosine"),
+        *("--vary", "two_latent_steps", "model.recursion.latent_steps=2"),
+    ),
 }
 """{part: the command of the project that trains and compares}"""
 FOLDERS = {
@@ -40,6 +54,7 @@ FOLDERS = {
     "maze": "runs/seeds-maze",
     "recall": "runs/ablate-recall",
     "ablations": "runs/ablate-default",
+    "tuning": "runs/tuning",
 }
 HARD = (
     *("generate", "--side", "6", "--count", "2600", "--seed", "707"),
