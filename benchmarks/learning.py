@@ -26,23 +26,22 @@ STUDIES: dict[str, tuple[str, ...]] = {
     "maze": ("study", "seeds", "maze", "--test"),
     "recall": ("study", "ablate", "recall", "--test"),
     "ablations": (
-        *("study", "ablate", "default", "--seeds", "0,1", "--training.steps", "2000"),
+        *("study", "ablate", "default", "--seeds", "0,1,2", "--training.steps", "2000"),
         *("--vary", "one_step", "model.halting.max_steps=1"),
         *("--vary", "two_recursions", "model.recursion.recursions=2"),
         *("--vary", "no_exploration", "model.halting.exploration=0"),
         *("--vary", "diversity", "model.halting.diversity_weight=0.05"),
+        *("--vary", "no_memory", "model.backbone.use_memory=False"),
+        *("--vary", "little_decay", "training.weight_decay=0.1"),
     ),
     "tuning": (
         *("study", "ablate", "default", "--study-dir", "runs/tuning", "--seeds", "0,1"),
-        *("--training.steps", "1500", "--model.recursion.recursions", "2"),
+        *("--training.steps", "1500"),
         *("--vary", "learning_rate", "training.learning_rate=2e-3"),
         *("--vary", "small_batches", "training.batch_size=16", "training.steps=3000"),
-        *("--vary", "diversity", "model.halting.diversity_weight=0.05"),
-        *("--vary", "no_memory", "model.backbone.use_memory=False"),
         "--vary",
         "token_mixing",
         *("model.backbone.mixer=tokens", "model.backbone.use_memory=False"),
-        *("--vary", "weight_decay", "training.weight_decay=1.0"),
         *("--vary", "cosine", "training.schedule=cosine"),
         *("--vary", "two_latent_steps", "model.recursion.latent_steps=2"),
     ),
@@ -121,7 +120,7 @@ def foreign(reference: Reference, puzzles: Path | None) -> dict[str, Any]:
 
 def ema(reference: Reference) -> dict[str, Any]:
     """Averaged against raw weights of the same runs of the study `ablations`, on validation."""
-    runs = [f"{FOLDERS['ablations']}/baseline-seed{seed}" for seed in (0, 1)]
+    runs = [f"{FOLDERS['ablations']}/baseline-seed{seed}" for seed in (0, 1, 2)]
     return json.loads(reference.run("benchmarks.ema_difference", *runs).out)
 
 

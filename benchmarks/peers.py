@@ -6,22 +6,27 @@ given; one that is left out is named, and its older JSON stays as it is.
 
 import argparse
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
 from .peer_scripts import RESULTS, check_shared, measuring_parser
 
-SCRIPTS = ("inference", "decode", "training_step")
+SCRIPTS = ("memory_layer", "memory_growth", "inference", "decode", "training_step")
 """Modules of this folder with a `main`, in the order in which they run."""
 NEEDS = {"training_step": "official"}
 """The flag without which a script has no peer."""
+PEERS = {"memory_layer": "titans_pytorch"}
+"""The package without which a script has no peer."""
 SHARED = ("device", "threads", "repetitions")
 TAKES = {
+    "memory_layer": ("device", "repetitions"),
+    "memory_growth": ("repetitions",),
     "inference": (*SHARED, "run"),
     "decode": SHARED,
     "training_step": (*SHARED, "official"),
 }
-"""The flags that are handed on, beside `--json FILE`."""
+"""The flags that are handed on, beside `--json FILE`; the memory's take two threads."""
 
 
 def words_of(script: str, flags: argparse.Namespace) -> list[str] | None:
@@ -51,7 +56,9 @@ def main(argv: list[str]) -> int:
     failed = False
     for script in flags.only:
         words = words_of(script, flags)
-        if words is None:
+        if script in PEERS and importlib.util.find_spec(PEERS[script]) is None:
+            print(f"{script}: skipped: pip install {PEERS[script].replace('_', '-')}", flush=True)
+        elif words is None:
             print(f"{script}: skipped: name a checkout with --{NEEDS[script]} PATH", flush=True)
         else:
             failed |= bool(importlib.import_module(f"{__package__}.{script}").main(words))

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from .learning_tables import exists
+from .peer_tables import ratios
 from .stored import RESULTS, load
 
 DOCS = RESULTS.parent / "docs"
@@ -18,7 +19,7 @@ CURVES = (("sudoku", "6 x 6 Sudoku"), ("maze", "9 x 9 mazes"), ("recall", "recal
 
 def draw(folder: Path = DOCS) -> list[Path]:
     """Write the pictures; their paths."""
-    pictures = {"learning_curves.png": learning_curves()}
+    pictures = {"learning_curves.png": learning_curves(), "peers.png": peers()}
     if exists("halting"):
         pictures["halting.png"] = halting()
     if exists("ablations") and exists("ema"):
@@ -103,4 +104,20 @@ def ablations() -> Any:
         ax.set_ylim(-0.5, len(found) - 0.5)
         ax.set(xlabel="points of accuracy against the baseline", title=title)
         ax.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def peers() -> Any:
+    """Each ratio with its extremes, and the least that is required."""
+    found = list(ratios())[::-1]
+    figure, ax = pyplot.subplots(figsize=(11, 0.6 + 0.42 * len(found)), layout="constrained")
+    for place, (_, ratio, least) in enumerate(found):
+        colour = BLUE if ratio["median"] >= least else ORANGE
+        ax.barh(place, ratio["median"], color=colour, height=0.55)
+        ax.plot([ratio["lowest"], ratio["highest"]], [place, place], color="0.2", linewidth=1.5)
+        ax.plot([least, least], [place - 0.4, place + 0.4], color="0.2", linestyle=":")
+    ax.set_yticks(range(len(found)), [what for what, _, _ in found])
+    ax.axvline(1, color="0.3", linewidth=0.8)
+    ax.set(xlabel="times as fast, with extremes; dotted: asked", xlim=0)
+    ax.grid(alpha=0.3, axis="x")
     return figure

@@ -1,17 +1,13 @@
 """Write docs/results.md, its pictures and the README's table: `python -m results.tables`."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from . import figures
+from . import figures, peer_tables
 from .gpu_tables import gpu
 from .learning_tables import learning, summary
-from .stored import RESULTS, head, load, row
+from .peer_tables import judged, peers
+from .stored import RESULTS, head, load
 
 PAGE = RESULTS.parent / "docs" / "results.md"
 README = RESULTS.parent / "README.md"
-SCRIPTS = ("inference", "decode", "training_step")
-"""Of `nox -s peers`."""
 BEGIN, END = "<!-- by results.tables: -->\n", "<!-- end -->\n"
 
 
@@ -35,7 +31,7 @@ def readme() -> str:
     """The README with its table as it is now."""
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    table = "\n".join(summary())
+    table = "\n".join([*summary(), "", *peer_tables.summary()])
     return f"{before}{BEGIN}\n{table}\n\n{END}{after}"
 
 
@@ -57,33 +53,6 @@ def reference() -> list[str]:
     for part in found["parts"].values():
         lines += judged(part)
     return [*lines, ""]
-
-
-def peers() -> list[str]:
-    """Ours beside a peer or beside itself done otherwise, in turns in one process."""
-    found = [load(f"peers/{script}.json") for script in SCRIPTS]
-    machine = found[0]["machine"]
-    lines = [
-        "## Side by side",
-        "",
-        "`nox -s peers -- --official CHECKOUT`, a script each: "
-        + ", ".join(f"`benchmarks/{script}.py`" for script in SCRIPTS)
-        + f"; {machine['threads']} thread on {machine['cores']} cores of",
-        f"{machine['processor']}, torch {machine['torch']}. Ratios are medians over repetitions",
-        "that take turns, with their extremes; above 1, halting or our step is the faster one.",
-        "",
-        *head(["what", "required", "measured", ""]),
-    ]
-    return [*lines, *(cells for each in found for cells in judged(each["lines"])), ""]
-
-
-def judged(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A row of a table for each requirement and what came out."""
-    marks = {True: "holds", False: "**fails**", None: ""}
-    return [
-        row((line["claim"], line["required"], line["measured"], marks[line["holds"]]))
-        for line in lines
-    ]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import in_turns, inference, peers, training_step
+from benchmarks import in_turns, inference, memory_growth, memory_layer, peers, training_step
 from benchmarks.peer_scripts import use_our_package
 
 from .refusals import refusal
@@ -59,6 +59,9 @@ def test_ways_take_turns_in_an_order_that_changes(monkeypatch: pytest.MonkeyPatc
         (training_step.main, ["--official", "no"], "--official no: there is no checkout of"),
         (training_step.main, ["--official", "empty"], "--official empty: it cannot be imported"),
         (training_step.main, ["--official", "empty", "--batch", "0"], "--batch 0: at least one"),
+        (memory_layer.main, [], "titans-pytorch is not installed: pip install titans-pytorch"),
+        (memory_layer.main, ["--tokens", "0"], "--rows 2 --tokens 0: at least one of each"),
+        (memory_growth.main, ["--lengths", "8"], "--lengths [8]: give at least two different"),
         (peers.main, ["--official", "no"], "--official no: there is no such folder"),
         (peers.main, ["--only", "nothing"], "invalid choice: 'nothing'"),
     ],
@@ -155,3 +158,62 @@ def test_one_command_runs_what_has_its_peer_and_names_the_rest(
     (figures,) = written["inference"].values()
     assert len(figures["together"]["seconds"]["full"]) == 7
     assert {line["holds"] for line in written["lines"]} <= {True, False, None}
+
+
+class _Doubled(torch.nn.Module):
+    """A peer's layer that does our work twice, and gives a state too."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.layer = memory_layer.ours(depth)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return self.layer(x) + self.layer(x), None
+
+
+def test_memory_layers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that does twice the work comes out slower, and the rows say how much."""
+    use_our_package()
+    monkeypatch.setattr(memory_layer, "theirs", _Doubled)
+    monkeypatch.setattr(memory_layer.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(memory_layer, "version", lambda name: "1.2")
+    out = tmp_path / "layers.json"
+    memory_layer.main(["--rows", "1", "--tokens", "192", "--threads", "1", "--json", str(out)])
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["peer"] == "titans-pytorch 1.2"
+    claims = [line["claim"] for line in found["lines"]]
+    assert [("deep" in claim, "backward" in claim) for claim in claims] == [
+        (False, False), (False, True), (True, False), (True, True),
+    ]  # fmt: skip
+    assert [line["required"] for line in found["lines"]] == [">= 2.3", ">= 1.7", ">= 2", ">= 1.4"]
+    for row in found["rows"].values():
+        assert row["parameters"]["ours"] == row["parameters"]["theirs"]
+        for kind in ("forward", "both"):
+            assert row[f"eager_{kind}"]["theirs_over_ours"]["median"] > 1.2
+
+
+def test_growth_is_fitted_to_each_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def linear_and_square(depth: int, tokens: int, threads: int, repetitions: int) -> dict:
+        return {"tokens": tokens, "seconds": [tokens * 1e-3] * repetitions, "peak_bytes": tokens**2}
+
+    monkeypatch.setattr(memory_growth, "apart", linear_and_square)
+    out = tmp_path / "growth.json"
+    assert memory_growth.main(["--json", str(out)]) == 1  # the memory grows with the square
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert [line["holds"] for line in found["lines"]] == [True, False, True, False]
+    deep = found["layers"]["deep memory"]
+    assert deep["time_exponent"] == pytest.approx(1)
+    assert deep["memory_exponent"] == pytest.approx(2)
+
+
+def test_a_length_is_measured_in_a_process_of_its_own() -> None:
+    found = memory_growth.apart(2, 128, 1, 7)
+    assert found["tokens"] == 128
+    assert len(found["seconds"]) == 7
+    assert min(found["seconds"]) > 0
+    assert found["peak_bytes"] is None or found["peak_bytes"] >= 0
+
+
+def test_a_length_that_fails_is_told() -> None:
+    with pytest.raises(SystemExit, match=r"128 tokens failed: .*--threads 0: at least one"):
+        memory_growth.apart(1, 128, 0, 7)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from reference_reasoner.models import memory_deep
 from reference_reasoner.models.memory_deep import (
     DeepState,
     deep_memory,
@@ -39,6 +40,13 @@ def _state(tensors: list[Tensor]) -> DeepState:
     return DeepState(*tensors, tensors[0] * torch.nan, tensors[2] * torch.nan)
 
 
+@pytest.fixture(params=["by_chunk", "graph"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With written-out gradients, as on CPUs, and with those of autograd, as elsewhere."""
+    if request.param == "graph":
+        monkeypatch.setattr(memory_deep, "by_chunk_serves", lambda x: False)
+
+
 def _run(case: Case, chunk: int, form: str, resets: Tensor | None = None) -> list[Tensor]:
     """What the tokens read, W1, S1, W2 and S2."""
     read, state = deep_memory(
@@ -63,6 +71,7 @@ def _slow(case: Case) -> Case:
     return case
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("chunk", [1, 4, 16, 18, 64])
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,6 +85,7 @@ def test_values_and_gradients_are_those_of_a_loop_over_tokens(
     assert_close(gradients(case, ours), gradients(case, plain))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_a_reset_sets_the_state_of_its_row(chunk: int, form: str) -> None:
@@ -111,6 +121,7 @@ def test_in_chunks_of_one_token_it_is_gradient_descent() -> None:
     assert_close(_run(case, 1, "exact"), plain)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("form", FORMS)
 def test_gradcheck(form: str) -> None:
     case = make_case(3, deep=True, grad=True)
@@ -124,6 +135,7 @@ def test_gradcheck(form: str) -> None:
     assert torch.autograd.gradcheck(run, case.leaves()[:11])
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("chunk", [1, 4, 16])
 def test_later_tokens_change_nothing(chunk: int, form: str) -> None:
@@ -177,6 +189,7 @@ def test_the_frozen_weights_are_those_of_the_chunks_start() -> None:
     assert_close(after[4:], [before.first, before.second])
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("form", FORMS)
 def test_no_tokens_leave_the_state(form: str) -> None:
     case = make_case(0, deep=True)
@@ -245,6 +258,7 @@ def test_a_repeated_pair_surprises_less_each_time() -> None:
     assert left[-1] < 0.01 * left[0]
 
 
+@pytest.mark.usefixtures("way")
 def test_8192_like_tokens_stay_finite() -> None:
     k, v, state = _repeated(8192)
     leaves = [x.clone().requires_grad_() for x in (k, v, *_default_gates(8192, 2.0), *state[:4])]
@@ -257,6 +271,7 @@ def test_8192_like_tokens_stay_finite() -> None:
     assert all(grad.isfinite().all() and grad.abs().max() < 1e3 for grad in grads)
 
 
+@pytest.mark.usefixtures("way")
 def test_no_token_keeps_weights_of_its_own() -> None:
     """Nothing that the backward pass needs is as large as the weights of many tokens."""
     tokens, width = 256, 32

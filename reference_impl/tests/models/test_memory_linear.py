@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from reference_reasoner.models import memory_linear
 from reference_reasoner.models.memory_gates import Gates
 from reference_reasoner.models.memory_linear import (
     LinearState,
@@ -30,6 +31,13 @@ from .memory_oracle import linear_oracle
 KINDS = ["usual", "no_momentum", "mixed", "keep", "forget"]
 
 
+@pytest.fixture(params=["by_chunk", "graph"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunk after chunk with written-out gradients, as on CPUs, and all at once, as elsewhere."""
+    if request.param == "graph":
+        monkeypatch.setattr(memory_linear, "by_chunk_serves", lambda x: False)
+
+
 def _run(case: Case, chunk: int, resets: Tensor | None = None) -> list[Tensor]:
     """What the tokens read, M and S."""
     read, state = linear_memory(
@@ -47,6 +55,7 @@ def _plain(case: Case, chunk: int = 1, resets: Tensor | None = None) -> list[Ten
     return [read, *state]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("chunk", [1, 4, 16, 37, 64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_and_gradients_are_those_of_a_loop_over_tokens(kind: str, chunk: int) -> None:
@@ -57,6 +66,7 @@ def test_values_and_gradients_are_those_of_a_loop_over_tokens(kind: str, chunk: 
     assert_close(gradients(case, ours), gradients(case, plain))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("chunk", [1, 4])
 @pytest.mark.parametrize("kind", ["usual", "mixed"])
 def test_a_reset_sets_the_state_of_its_row(kind: str, chunk: int) -> None:
@@ -69,6 +79,7 @@ def test_a_reset_sets_the_state_of_its_row(kind: str, chunk: int) -> None:
     assert_close([ours[0][0, 2 * chunk : 3 * chunk]], [alone[0][0, :chunk]])
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", ["usual", "mixed"])
 def test_gradcheck(kind: str) -> None:
     case = make_case(4, deep=False, kind=kind, grad=True)
@@ -85,6 +96,7 @@ def test_gradcheck(kind: str) -> None:
     assert torch.autograd.gradcheck(run, leaves)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("chunk", [1, 4, 16])
 def test_later_tokens_change_nothing(chunk: int) -> None:
     case = make_case(11, deep=False, grad=True)
@@ -116,6 +128,7 @@ def test_prefill_and_steps_are_the_whole(kind: str) -> None:
         assert_close([torch.cat(reads, 1), *now], whole)
 
 
+@pytest.mark.usefixtures("way")
 def test_no_tokens_leave_the_state() -> None:
     case = make_case(0, deep=False)
     read, *state = _run(case, 4)
@@ -200,6 +213,7 @@ def test_default_gates_learn_a_pair_in_64_writes() -> None:
     assert left[-1] <= 0.05
 
 
+@pytest.mark.usefixtures("way")
 def test_8192_like_tokens_stay_finite() -> None:
     eta, alpha = torch.tensor([0.5, -5.0]).sigmoid().tolist()
     k, v, gates, state = _repeated(8192, rate=(1 - eta) * 0.9, alpha=alpha, eta=eta)
@@ -214,12 +228,14 @@ def test_8192_like_tokens_stay_finite() -> None:
     assert all(grad.isfinite().all() and grad.abs().max() < 1e3 for grad in grads)
 
 
+@pytest.mark.usefixtures("way")
 def test_float32_is_close_to_float64() -> None:
     case = make_case(256, deep=False)
     single = Case(*(x.float() for x in case[:3]), *([x.float() for x in xs] for xs in case[3:]))
     assert_close([x.double() for x in _run(single, 64)], _run(case, 64), 1e-4)
 
 
+@pytest.mark.usefixtures("way")
 def test_no_token_keeps_weights_of_its_own() -> None:
     """Nothing that the backward pass needs is as large as a matrix for each token."""
     tokens, width = 256, 32

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reference_reasoner.models.document_layout import DocumentLayout
 from reference_reasoner.models.memory_linear import LinearState
+from reference_reasoner.models.memory_pairs import BLOCK, PairsByBlock
 from reference_reasoner.models.neural_memory import (
     MemoryConfig,
     NeuralMemory,
@@ -67,6 +68,40 @@ def test_the_layer_is_the_papers_loop() -> None:
     layer = memory(LINEAR)
     x = given(2, 9)
     torch.testing.assert_close(layer(x), by_hand(layer, x), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 2, BLOCK, 2 * BLOCK + 3])
+def test_pairs_are_the_same_block_by_block(
+    tokens: int, taps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients, across the borders of blocks too, and of a projection of zeros."""
+    layer = memory(replace(LINEAR, convolution=taps))
+    projected = torch.randn(2, tokens, 3 * WIDTH, dtype=torch.float64)
+    projected[:, : tokens // 2, :WIDTH] = 0
+    projected.requires_grad_()
+    weights = [projected, layer.convolution.weight]
+    found = []
+    for whole in (False, True):
+        if whole:
+            monkeypatch.setattr(PairsByBlock, "serves", lambda x: False)
+        pairs = layer.pairs(projected)
+        total = sum((x * (i + 1) * torch.cos(x)).sum() for i, x in enumerate(pairs))
+        found.append([*pairs, *torch.autograd.grad(total, weights)])
+    assert len(found[0]) == 5
+    for block, plain in zip(*found, strict=True):
+        torch.testing.assert_close(block, plain, rtol=1e-10, atol=1e-10)
+
+
+def test_pairs_of_packed_or_half_precision_rows_are_made_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = memory(LINEAR).float()
+    monkeypatch.setattr(PairsByBlock, "apply", lambda *_: pytest.fail("made block by block"))
+    projected = torch.randn(2, 4, 3 * WIDTH)
+    layer.pairs(projected, torch.zeros(2, 4, dtype=torch.int64))
+    layer.pairs(projected.bfloat16())
+    assert not PairsByBlock.serves(projected.to("meta"))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -48,17 +48,3 @@ class DocumentLayout:
         """x [B, L, ...] -> [B, T, ...], the tokens' own places."""
         rows = torch.arange(x.shape[0], device=x.device)[:, None]
         return x[rows, self.slots]
-
-
-def with_prefix(x: Tensor, prefix: int, documents: Tensor | None) -> Tensor | None:
-    """The persistent tokens as a document of their own, before the others.
-
-    For rows x [B, P + T, ...] and `documents` int64 [B, T] or None; int64 [B, P + T], or None
-    where all is one document.
-    """
-    if documents is None and not prefix:
-        return None
-    tokens = x.shape[1] - prefix
-    if documents is None:
-        documents = torch.zeros(len(x), tokens, dtype=torch.int64, device=x.device)
-    return torch.cat([documents.new_full((len(x), prefix), -1), documents], 1)

@@ -20,17 +20,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from .memory_by_chunk import DeepByChunk, by_chunk_serves
+from .memory_features import features, features_backward, silu_slope
 from .memory_gates import Decay, Gates, check_chunks, chunked, decay_of
 from .memory_linear import (
     apply,
     exact_errors,
     read_layer,
     step_layer,
+    transposed,
     write_layer,
 )
 
 Gradient = Literal["exact", "stale"]
-EPSILON = 1e-6
 
 
 class DeepState(NamedTuple):
@@ -97,6 +99,8 @@ def deep_memory(
             columns other than T / chunk.
     """
     check_chunks(q.shape[1], chunk, initial, resets)
+    if gradient == "exact" and by_chunk_serves(q):
+        return _by_chunk(q, k, v, gates, state, chunk, initial, resets)
     first, second = torch.cat(state[:2], 1), torch.cat(state[2:4], 1)
     frozen_first, frozen_second = state.frozen_first, state.frozen_second
     body = _exact_chunk if gradient == "exact" else _stale_chunk
@@ -113,6 +117,28 @@ def deep_memory(
     kernel, kernel_momentum = second.chunk(2, 1)
     after = DeepState(weights, momentum, kernel, kernel_momentum, frozen_first, frozen_second)
     return torch.cat(reads, 1), after
+
+
+def _by_chunk(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: Gates,
+    state: DeepState,
+    chunk: int,
+    initial: DeepState | None,
+    resets: Tensor | None,
+) -> tuple[Tensor, DeepState]:
+    starts: tuple[Tensor | None, Tensor | None] = None, None
+    if initial is not None and resets is not None:
+        starts = transposed(initial[:2]), transposed(initial[2:4])
+    inner = gates.inner_rate / chunk
+    read, first, second, *frozen = DeepByChunk.apply(  # type: ignore[no-untyped-call]
+        q, k, v, *gates[:3], inner, transposed(state[:2]), transposed(state[2:4]),
+        *starts, resets, chunk,
+    )  # fmt: skip
+    weights = (x for both in (first, second) for x in both.mT.chunk(2, -1))
+    return read, DeepState(*weights, *(x.mT for x in frozen))
 
 
 def deep_step(
@@ -162,27 +188,6 @@ def read_deep(q: Tensor, state: DeepState, *, gradient: Gradient = "exact") -> T
     if gradient == "exact":
         return features(q @ state.frozen_first) @ state.second
     return silu(q @ state.first) @ state.second
-
-
-def features(z: Tensor) -> Tensor:
-    """n(phi(z)) over the last dimension; its length is below 1."""
-    active = silu(z)
-    return active * (active.square().sum(-1, keepdim=True) + EPSILON).rsqrt()
-
-
-def features_backward(z: Tensor, grad: Tensor) -> Tensor:
-    """The gradient at z of <features(z), grad>: d(x/r)/dx = (I - h h^T) / r with h = x / r."""
-    active = silu(z)
-    inverse = (active.square().sum(-1, keepdim=True) + EPSILON).rsqrt()
-    unit = active * inverse
-    along = (unit * grad).sum(-1, keepdim=True)
-    return inverse * (grad - unit * along) * silu_slope(z)
-
-
-def silu_slope(z: Tensor) -> Tensor:
-    """The derivative of SiLU."""
-    gate = z.sigmoid()
-    return gate * (1 + z * (1 - gate))
 
 
 def _chunks(q: Tensor, k: Tensor, v: Tensor, gates: Gates, chunk: int) -> list[_Chunk]:

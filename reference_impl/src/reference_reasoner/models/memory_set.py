@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .memory_deep import DeepState, features, features_backward, read_deep
+from .memory_deep import DeepState, read_deep
+from .memory_features import features, features_backward
 from .memory_gates import Gates
 from .memory_linear import LinearState
 

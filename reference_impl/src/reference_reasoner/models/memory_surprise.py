@@ -18,7 +18,7 @@ def set_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> tuple[T
     x [B, P + T, W] is the layer's input. The persistent tokens are written, too.
     """
     batch = len(x)
-    pairs = memory.pairs(memory.qkv(x), prefix, None)
+    pairs = memory.pairs(memory.qkv(x))
     _, cache = memory.recall(x, prefix, None)
     before, after = (
         _surprise(memory, pairs.key, pairs.value, state)[:, prefix:]
@@ -33,17 +33,17 @@ def token_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> Tenso
     x [B, P + T, W] is the input of a causal layer. Token by token, as decoding goes; so it takes
     as many steps as there are tokens.
     """
-    pairs, gates = memory.pairs(memory.qkv(x), prefix, None), memory.gates(x)
+    x = x[:, prefix:]
+    pairs, gates = memory.pairs(memory.qkv(x)), memory.gates(x)
     state = memory.initial_state(len(x))
     found = []
-    for place in range(prefix, x.shape[1]):
-        position = place - prefix
+    for place in range(x.shape[1]):
         if isinstance(state, DeepState):
-            state = found_by(position, state, chunk=memory.config.chunk)
+            state = found_by(place, state, chunk=memory.config.chunk)
         here = slice(place, place + 1)
         found.append(_surprise(memory, pairs.key[:, here], pairs.value[:, here], state))
         heads = Heads(*(each[:, place] for each in pairs))
-        _, state = memory.write(heads, Gates(*(each[:, place] for each in gates)), state, position)
+        _, state = memory.write(heads, Gates(*(each[:, place] for each in gates)), state, place)
     return torch.cat(found, 1).reshape(len(x), -1, len(found))
 
 

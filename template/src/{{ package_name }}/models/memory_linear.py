@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .memory_by_chunk import LinearByChunk, by_chunk_serves
 from .memory_gates import Decay, Gates, check_chunks, chunked, decay_of
 
 
@@ -62,6 +63,8 @@ def linear_memory(
     """
     tokens = q.shape[1]
     check_chunks(tokens, chunk, initial, resets)
+    if by_chunk_serves(q):
+        return _by_chunk(q, k, v, gates, state, chunk, initial, resets)
     whole = tokens - tokens % chunk
     reads = [q[:, :0] @ state.weights]
     for part, size in ((slice(0, whole), chunk), (slice(whole, tokens), tokens - whole)):
@@ -71,6 +74,28 @@ def linear_memory(
         read, state = _scan(q[:, part], k[:, part], v[:, part], some, state, size, initial, resets)
         reads.append(read)
     return torch.cat(reads, 1), state
+
+
+def _by_chunk(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: Gates,
+    state: LinearState,
+    chunk: int,
+    initial: LinearState | None,
+    resets: Tensor | None,
+) -> tuple[Tensor, LinearState]:
+    start = None if initial is None or resets is None else transposed(initial)
+    read, after = LinearByChunk.apply(  # type: ignore[no-untyped-call]
+        q, k, v, *gates[:3], transposed(state), start, resets, chunk
+    )
+    return read, LinearState(*after.mT.chunk(2, -1))
+
+
+def transposed(layer: tuple[Tensor, Tensor]) -> Tensor:
+    """M and S [N, D, V] of a layer, transposed and one above the other, [N, 2 V, D]."""
+    return torch.cat(layer, -1).mT.contiguous()
 
 
 def linear_step(

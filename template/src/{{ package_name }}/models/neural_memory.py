@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .document_layout import DocumentLayout, with_prefix
+from .document_layout import DocumentLayout
 from .memory_deep import DeepState, deep_memory, deep_step, read_deep
 from .memory_gates import Gates
 from .memory_linear import LinearState, linear_memory, linear_step
+from .memory_pairs import PairsByBlock
 from .memory_set import set_memory
 from .short_convolution import ShortConvolution
 from .token_gates import TokenGates
@@ -167,10 +168,12 @@ class NeuralMemory(nn.Module):
             return LinearState(weights[0], still[0])
         return DeepState(weights[0], still[0], weights[1], still[1], weights[0], weights[1])
 
-    def pairs(self, projected: Tensor, prefix: int, documents: Tensor | None) -> Heads:
-        """What rows [B, P + T, 3 W], projected by `qkv`, ask and write."""
-        apart = with_prefix(projected, prefix, documents) if self.causal else None
-        return self._heads(self.convolution(projected, apart))
+    def pairs(self, projected: Tensor, documents: Tensor | None = None) -> Heads:
+        """What the tokens [B, T, 3 W], projected by `qkv`, ask and write, one document or some."""
+        if documents is None and PairsByBlock.serves(projected):
+            taps, heads = self.convolution.weight, self.config.heads
+            return Heads(*PairsByBlock.apply(projected, taps, heads))  # type: ignore[no-untyped-call]
+        return self._heads(self.convolution(projected, documents))
 
     def recall(
         self, x: Tensor, prefix: int, documents: Tensor | None
@@ -179,22 +182,28 @@ class NeuralMemory(nn.Module):
         if documents is not None and not self.causal:
             raise ValueError("a memory that is written as a set takes no packed documents")
         projected = self.qkv(x)
-        heads, gates = self.pairs(projected, prefix, documents), self.gates(x)
-        state = self.initial_state(len(x))
-        with torch.autocast(x.device.type, enabled=False):
-            if not self.causal:
-                read, state = set_memory(
-                    heads.query, heads.key, heads.value, gates, state, steps=self.config.set_steps
-                )
-            else:
-                before = self.read(heads.query[:, :prefix], state)
-                tokens = Heads(*(each[:, prefix:] for each in heads))
-                later = Gates(*(each[:, prefix:] for each in gates))
-                read, state = self._scan(tokens, later, state, documents)
-                read = torch.cat([before, read], 1)
+        gates, state = self.gates(x), self.initial_state(len(x))
+        if self.causal:
+            read, state = self._causal(projected, gates, state, prefix, documents)
+        else:
+            heads = self.pairs(projected)
+            with torch.autocast(x.device.type, enabled=False):
+                read, state = set_memory(*heads, gates, state, steps=self.config.set_steps)
         return self._output(read, x), MemoryCache(
             state, self.convolution.tail(projected[:, prefix:])
         )
+
+    def _causal(
+        self, projected: Tensor, gates: Gates, state: State, prefix: int, documents: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """The persistent tokens are a document of their own; they read and are not written."""
+        query = self.pairs(projected[:, :prefix]).query
+        heads = self.pairs(projected[:, prefix:], documents)
+        later = Gates(*(each[:, prefix:] for each in gates))
+        with torch.autocast(projected.device.type, enabled=False):
+            before = self.read(query, state)
+            read, state = self._scan(heads, later, state, documents)
+            return torch.cat([before, read], 1), state
 
     def _scan(
         self, heads: Heads, gates: Gates, state: State, documents: Tensor | None
@@ -233,7 +242,8 @@ class NeuralMemory(nn.Module):
         kind = torch.promote_types(mixed.dtype, torch.float32)
         active = nn.functional.silu(mixed.to(kind))
         split = active.view(batch, tokens, 3, self.config.heads, self.head_width)
-        rows = split.permute(2, 0, 3, 1, 4).reshape(3, -1, tokens, self.head_width)
+        rows = split.permute(2, 0, 3, 1, 4)
+        rows = rows.reshape(3, batch * self.config.heads, tokens, self.head_width)
         query, key, value = rows.unbind(0)
         return Heads(
             nn.functional.normalize(query, dim=-1), nn.functional.normalize(key, dim=-1), value

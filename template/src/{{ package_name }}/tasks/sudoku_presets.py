@@ -108,7 +108,7 @@ def default() -> SudokuConfig:
         model=SMALL,
         training=TrainingConfig(
             steps=5000, batch_size=32, learning_rate=1e-3, schedule="wsd", warmup_steps=100,
-            weight_decay=0.1, beta2=0.95, ema_decay=0.995, select_on="ema",
+            weight_decay=1.0, beta2=0.95, ema_decay=0.995, select_on="ema",
         ),
         evaluation=EvaluationConfig(every_steps=1250),
         checkpoint=CheckpointConfig(every_steps=1250),
@@ -162,5 +162,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "diversity": {"model.halting.diversity_weight": 0.05},
     "raw_weights": {"training.ema_decay": 0.0, "training.select_on": "raw"},
     "no_memory": {"model.backbone.use_memory": False},
+    "little_decay": {"training.weight_decay": 0.1},
 }
-"""One thing at a time: deep supervision, recursion, halting (twice), EMA, memory."""
+"""One thing at a time: deep supervision, recursion, halting (twice), EMA, memory, decay."""

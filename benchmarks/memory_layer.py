@@ -1,0 +1,184 @@
+"""Is our memory layer faster than titans-pytorch's of the same depth, learning as it goes?
+
+`python -m benchmarks.memory_layer`, with the package titans-pytorch installed. Causal layers of
+384 numbers a token and 6 heads of 64, on 2 rows of 1,024 tokens in chunks of 64, float32: ours as
+a preset would use it, its convolution of 4 taps included; theirs with a batch size of one chunk,
+so that each chunk's gradients are taken at the weights that the chunks before it left (its
+default takes all of them at the initial weights, which learns nothing), and without a
+convolution. Forward is without a graph; backward is into the input and every parameter. Both
+eager, in turns; `--compiled` measures both under torch.compile as well, which takes minutes.
+"""
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .in_turns import in_turns, ratio, told
+from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package
+
+PEER = "titans-pytorch"
+WIDTH, HEADS, CHUNK = 384, 6, 64
+Read = Callable[[nn.Module, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is compared, and how much faster ours must be."""
+
+    what: str
+    depth: int
+    forward: float
+    both: float
+
+
+ROWS = (
+    Row(what="exact linear memory", depth=1, forward=2.3, both=1.7),
+    Row(what="deep memory", depth=2, forward=2.0, both=1.4),
+)
+
+
+def ours(depth: int) -> nn.Module:
+    """Our causal layer."""
+    from reference_reasoner.models.neural_memory import MemoryConfig, NeuralMemory
+
+    torch.manual_seed(0)
+    config = MemoryConfig(heads=HEADS, depth=depth, features=2 * WIDTH // HEADS, chunk=CHUNK)
+    return NeuralMemory(WIDTH, config, causal=True)
+
+
+def theirs(depth: int) -> nn.Module:
+    """titans-pytorch's layer, with weights of as many layers and as wide. Raises ImportError."""
+    from titans_pytorch import MemoryMLP, NeuralMemory
+
+    torch.manual_seed(0)
+    head = WIDTH // HEADS
+    return NeuralMemory(
+        dim=WIDTH,
+        chunk_size=CHUNK,
+        batch_size=CHUNK,
+        heads=HEADS,
+        dim_head=head,
+        model=MemoryMLP(head, depth=depth, expansion_factor=2.0),
+    )
+
+
+def forward(layer: nn.Module, x: Tensor, read: Read) -> Callable[[int], object]:
+    """What one call without gradients is."""
+
+    def call(_: int) -> object:
+        with torch.no_grad():
+            return read(layer, x)
+
+    return call
+
+
+def both(layer: nn.Module, x: Tensor, read: Read) -> Callable[[int], object]:
+    """What one call and the gradients of its input and of all parameters are."""
+    x = x.clone().requires_grad_()
+
+    def call(_: int) -> object:
+        layer.zero_grad(set_to_none=True)
+        x.grad = None
+        read(layer, x).square().sum().backward()
+        return x.grad
+
+    return call
+
+
+def measured(
+    row: Row, device: torch.device, *, rows: int, tokens: int, repetitions: int, compiled: bool
+) -> dict[str, Any]:
+    """Seconds of both layers in each repetition, and their ratios. Raises ImportError."""
+    x = torch.randn(rows, tokens, WIDTH, generator=torch.Generator().manual_seed(1)).to(device)
+    layers = {"ours": ours(row.depth).to(device), "theirs": theirs(row.depth).to(device)}
+    reads: dict[str, Read] = {"ours": lambda m, x: m(x), "theirs": lambda m, x: m(x)[0]}
+    found: dict[str, Any] = {"depth": row.depth, "rows": rows, "tokens": tokens}
+    found["parameters"] = {
+        name: sum(p.numel() for p in layer.parameters()) for name, layer in layers.items()
+    }
+    for way in ("eager", "compiled")[: 1 + compiled]:
+        if way == "compiled":
+            layers = {name: torch.compile(layer) for name, layer in layers.items()}
+        for kind, work in (("forward", forward), ("both", both)):
+            ways = {name: work(layer, x, reads[name]) for name, layer in layers.items()}
+            seconds = in_turns(ways, device, repetitions=repetitions)
+            found[f"{way}_{kind}"] = {
+                "seconds": seconds,
+                "theirs_over_ours": ratio(seconds["theirs"], seconds["ours"]),
+            }
+    return found
+
+
+def judged(row: Row, found: Mapping[str, Any]) -> list[Line]:
+    """What is required, and what came out; compiled, each against the other's compiled form."""
+    size = f"{found['rows']} x {found['tokens']:,} tokens"
+    lines = []
+    for name, each in found.items():
+        way, _, kind = name.partition("_")
+        if kind not in ("forward", "both"):
+            continue
+        least = {"forward": row.forward, "both": row.both}[kind] if way == "eager" else None
+        what = {"forward": "forward", "both": "forward and backward"}[kind]
+        ms = {who: 1e3 * min(each["seconds"][who]) for who in ("ours", "theirs")}
+        lines.append(
+            Line(
+                claim=f"{row.what}, {size}, {what}{' compiled' * (way == 'compiled')}: "
+                f"{PEER}'s time over ours",
+                required="reported" if least is None else f">= {least:g}",
+                measured=f"{told(each['theirs_over_ours'])}; fastest {ms['theirs']:.0f} ms "
+                f"against {ms['ours']:.0f} ms",
+                holds=None if least is None else each["theirs_over_ours"]["median"] >= least,
+            )
+        )
+    return lines
+
+
+def large_allocations_stay() -> None:
+    """Let the allocator keep tens of MB that it gets back, as it does in any process that trains.
+
+    glibc returns the top of the heap to the system beyond twice the largest block it was ever
+    given back, and taking it again costs a page fault for every 4 KB.
+    """
+    for _ in range(2):
+        torch.zeros(30 << 18)
+
+
+def main(argv: list[str]) -> int:
+    """Measure, print, write; 1 where a requirement does not hold."""
+    parser = peer_parser("memory_layer", __doc__)
+    parser.set_defaults(threads=2)
+    parser.add_argument("--rows", type=int, default=2, metavar="N", help="of a batch; default: 2")
+    parser.add_argument("--tokens", type=int, default=1024, metavar="N", help="default: 1024")
+    parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, default=False)
+    flags = parser.parse_args(argv)
+    device = check_shared(parser, flags)
+    if min(flags.rows, flags.tokens) < 1:
+        parser.error(f"--rows {flags.rows} --tokens {flags.tokens}: at least one of each")
+    if importlib.util.find_spec("titans_pytorch") is None:
+        parser.error(f"{PEER} is not installed: pip install {PEER}")
+    use_our_package()
+    large_allocations_stay()
+    lines, figures = [], {}
+    for row in ROWS:
+        found = measured(
+            row,
+            device,
+            rows=flags.rows,
+            tokens=flags.tokens,
+            repetitions=flags.repetitions,
+            compiled=flags.compiled,
+        )
+        lines += [shown(line) for line in judged(row, found)]
+        figures[row.what] = found
+    return conclude(lines, {"peer": f"{PEER} {version(PEER)}", "rows": figures}, device, flags.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

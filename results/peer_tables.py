@@ -1,0 +1,90 @@
+"""The section of docs/results.md about what runs side by side, from results/peers/*.json."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .stored import head, load, row
+
+SCRIPTS = ("memory_layer", "memory_growth", "inference", "decode", "training_step")
+"""Of `nox -s peers`."""
+SHORT = {
+    "memory_layer": {
+        "exact linear memory": "linear memory layer, {} (titans-pytorch's time over ours)",
+        "deep memory": "deep memory layer, {} (titans-pytorch's time over ours)",
+    },
+    "inference": {
+        "together": "6 x 6 puzzles in batches (full depth's time over halting's)",
+        "alone": "6 x 6 puzzles one by one (full depth's time over halting's)",
+    },
+    "training_step": "training step of a 7 M TRM (official code's time over ours)",
+}
+
+
+def peers() -> list[str]:
+    """Ours beside a peer or beside itself done otherwise, in turns in one process."""
+    found = {script: load(f"peers/{script}.json") for script in SCRIPTS}
+    return [
+        "## Side by side",
+        "",
+        "`nox -s peers -- --official CHECKOUT` runs a script each. Ratios are medians over",
+        "repetitions that take turns, with their extremes; above 1, halting or ours is the faster.",
+        "",
+        *(f"- `benchmarks/{script}.py`: {measured_on(each)}." for script, each in found.items()),
+        "",
+        *head(["what", "required", "measured", ""]),
+        *(cells for each in found.values() for cells in judged(each["lines"])),
+        "",
+        "![Ratios, and what is required of them](peers.png)",
+        "",
+    ]
+
+
+def measured_on(found: Mapping[str, Any]) -> str:
+    """`2 threads on 2 cores of AMD EPYC, torch 2.13.0+cpu`."""
+    machine = found["machine"]
+    device = machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}"
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    return f"{threads} on {device}, torch {machine['torch']}"
+
+
+def judged(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row of a table for each requirement and what came out."""
+    marks = {True: "holds", False: "**fails**", None: ""}
+    return [
+        row((line["claim"], line["required"], line["measured"], marks[line["holds"]]))
+        for line in lines
+    ]
+
+
+def ratios() -> Iterator[tuple[str, Mapping[str, Any], float]]:
+    """(what, the ratio, the least that is required) of everything that has a least ratio."""
+    for script in SHORT:
+        found = load(f"peers/{script}.json")
+        asked = [line["required"] for line in found["lines"] if line["required"].startswith(">=")]
+        least = [float(words.split()[1].rstrip(",")) for words in asked]
+        for (what, ratio), most in zip(_ratios(script, found), least, strict=True):
+            yield what, ratio, most
+
+
+def _ratios(script: str, found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """In the order of the script's lines."""
+    words: Any = SHORT[script]
+    if script == "memory_layer":
+        for what, layer in found["rows"].items():
+            yield words[what].format("forward"), layer["eager_forward"]["theirs_over_ours"]
+            yield words[what].format("both passes"), layer["eager_both"]["theirs_over_ours"]
+    elif script == "inference":
+        for case in found["inference"].values():
+            for way, what in words.items():
+                yield what, case[way]["full_over_halting"]
+    else:
+        yield words, found["training_step"]["official_over_ours"]
+
+
+def summary() -> list[str]:
+    """The README's table."""
+    lines = head(["in turns in one process", "how many times as fast", "asked"])
+    for what, ratio, least in ratios():
+        spread = f"{ratio['median']:.2f} ({ratio['lowest']:.2f} to {ratio['highest']:.2f})"
+        lines.append(row((what, spread, f"{least:g}")))
+    return lines

@@ -1,0 +1,109 @@
+"""Queries, keys and values from projections, block of tokens after block, for CPUs.
+
+B batch, T tokens, H heads, D head width, W = H D, K taps, N = B H rows. The same as
+`NeuralMemory._heads` after `ShortConvolution`: convolve, SiLU, split into heads, and scale queries
+and keys to length 1. Done whole, that is a dozen passes over tensors that no cache holds; here a
+block goes through all of it at once, and again, the other way round, in the backward pass, which
+keeps nothing but the projections.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import silu
+
+BLOCK = 64
+"""Tokens of a block: a few hundred KB at the widths of the presets."""
+SHORTEST = 1e-12
+"""What a length is at least divided by, as in torch.nn.functional.normalize."""
+
+
+class PairsByBlock(torch.autograd.Function):
+    """(projections [B, T, 3 W], taps [3 W, K], heads) -> query, key, value [N, T, D]."""
+
+    @staticmethod
+    def serves(projected: Tensor) -> bool:
+        """Whether it can stand in: on a CPU, in the precision that the memory computes in."""
+        eager = not torch.compiler.is_compiling()
+        return eager and projected.device.type == "cpu" and projected.dtype.itemsize >= 4
+
+    @staticmethod
+    def forward(
+        ctx: Any, projected: Tensor, taps: Tensor, heads: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Block after block."""
+        batch, tokens, channels = projected.shape
+        taps = taps.T.contiguous()  # a tap's weights side by side
+        whole = projected.new_empty(3, batch * heads, tokens, channels // 3 // heads)
+        for start, stop in _blocks(tokens):
+            active = silu(_convolved(projected, taps, start, stop))
+            block = by_head(active, heads)
+            whole[2, :, start:stop] = block[2]
+            pair = block[:2]
+            torch.div(pair, _length(pair), out=whole[:2, :, start:stop])
+        ctx.heads = heads
+        ctx.save_for_backward(projected, taps)
+        query, key, value = whole.unbind(0)
+        return query, key, value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Block after block, through what the block was made of again."""
+        projected, taps = ctx.saved_tensors
+        grad_projected, grad_taps = torch.zeros_like(projected), torch.zeros_like(taps)
+        for start, stop in _blocks(projected.shape[1]):
+            mixed = _convolved(projected, taps, start, stop)
+            some = torch.stack([grad[:, start:stop] for grad in grads])
+            pair = by_head(silu(mixed), ctx.heads)[:2]
+            some[:2] = _along_sphere(some[:2], pair)
+            grad_mixed = torch.ops.aten.silu_backward(together(some, len(mixed)), mixed)
+            for tap in range(min(len(taps), stop)):
+                late = max(0, tap - start)  # tokens of the block that this tap gives nothing
+                from_, to = start + late - tap, stop - tap
+                grad_projected[:, from_:to].addcmul_(grad_mixed[:, late:], taps[tap])
+                grad_taps[tap] += (grad_mixed[:, late:] * projected[:, from_:to]).sum((0, 1))
+        return grad_projected, grad_taps.T, None
+
+
+def by_head(x: Tensor, heads: int) -> Tensor:
+    """[B, T, 3 W] -> [3, N, T, D]."""
+    batch, tokens, _ = x.shape
+    split = x.view(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    return split.reshape(3, batch * heads, tokens, -1)
+
+
+def together(x: Tensor, batch: int) -> Tensor:
+    """[3, N, T, D] -> [B, T, 3 W]: the way back from `by_head`."""
+    _, _, tokens, width = x.shape
+    split = x.view(3, batch, -1, tokens, width).permute(1, 3, 0, 2, 4)
+    return split.reshape(batch, tokens, -1)
+
+
+def _blocks(tokens: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, tokens, BLOCK):
+        yield start, min(start + BLOCK, tokens)
+
+
+def _convolved(x: Tensor, taps: Tensor, start: int, stop: int) -> Tensor:
+    """Tokens `start` to `stop` of the causal convolution of x [B, T, C]."""
+    total = x[:, start:stop] * taps[0]
+    for tap in range(1, min(len(taps), stop)):
+        late = max(0, tap - start)
+        total[:, late:].addcmul_(x[:, start + late - tap : stop - tap], taps[tap])
+    return total
+
+
+def _length(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(SHORTEST)
+
+
+def _along_sphere(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient at x of <x / |x|, grad>: what lies along x is lost with the length."""
+    length = _length(x)
+    unit = x / length
+    inside = length > SHORTEST
+    return (grad - unit * ((unit * grad).sum(-1, keepdim=True) * inside)) / length
