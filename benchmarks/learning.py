@@ -1,4 +1,4 @@
-"""`nox -s learning`: what the reference model learns, over seeds and against its own ablations.
+"""`nox -s learning`: what the reference model learns, over seeds and against its own variations.
 
 Renders the reference, runs there what a user would run (`study`, `distances`, `evaluate --file`),
 and writes a JSON a part to results/learning/, from which results/tables.py makes docs/results.md.
@@ -26,7 +26,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
     "maze": ("study", "seeds", "maze", "--test"),
     "recall": ("study", "ablate", "recall", "--test"),
     "ablations": (
-        *("study", "ablate", "default", "--seeds", "0,1,2", "--training.steps", "2000"),
+        *("study", "ablate", "default", "--seeds", "0,1,2", "--training.steps", "1500"),
         *("--vary", "one_step", "model.halting.max_steps=1"),
         *("--vary", "two_recursions", "model.recursion.recursions=2"),
         *("--vary", "no_exploration", "model.halting.exploration=0"),
@@ -44,6 +44,8 @@ STUDIES: dict[str, tuple[str, ...]] = {
         *("model.backbone.mixer=tokens", "model.backbone.use_memory=False"),
         *("--vary", "cosine", "training.schedule=cosine"),
         *("--vary", "two_latent_steps", "model.recursion.latent_steps=2"),
+        *("--vary", "no_augmentation", "data.augment=False"),
+        *("--vary", "eight_steps", "model.halting.max_steps=8"),
     ),
 }
 """{part: the command of the project that trains and compares}"""
@@ -62,8 +64,8 @@ HARD = (
 """Puzzles that no split has, to judge halting by: the test split holds too few."""
 JUDGED = {
     "default": ("runs/seeds-default/baseline", (0, 1, 2)),
-    "2,000 steps": ("runs/ablate-default/baseline", (0,)),
-    "2,000 steps, diversity term": ("runs/ablate-default/diversity", (0,)),
+    "1,500 steps": ("runs/ablate-default/baseline", (0,)),
+    "1,500 steps, diversity term": ("runs/ablate-default/diversity", (0,)),
 }
 """{what: (its runs, their seeds)}"""
 

@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from .learning_tables import exists
+from .learning_tables import STUDIES, exists
 from .peer_tables import ratios
 from .stored import RESULTS, load
 
@@ -22,7 +22,7 @@ def draw(folder: Path = DOCS) -> list[Path]:
     pictures = {"learning_curves.png": learning_curves(), "peers.png": peers()}
     if exists("halting"):
         pictures["halting.png"] = halting()
-    if exists("ablations") and exists("ema"):
+    if all(map(exists, (*STUDIES, "ema"))):
         pictures["ablations.png"] = ablations()
     for name, figure in pictures.items():
         figure.savefig(folder / name, dpi=110, metadata={"Software": None})
@@ -83,26 +83,23 @@ def halting() -> Any:
 
 def ablations() -> Any:
     """Each variation's difference from its baseline, with its interval."""
-    lines = load("learning/ablations.json")["comparison"]["lines"][1:]
-    lines += load("learning/ema.json")["comparison"]["lines"][1:]
-    recall = load("learning/recall.json")["comparison"]["lines"][1:]
+    found = {part: load(f"learning/{part}.json")["comparison"]["lines"][1:] for part in STUDIES}
+    found["ablations"] += load("learning/ema.json")["comparison"]["lines"][1:]
+    rows = max(map(len, found.values()))
     figure, axes = pyplot.subplots(
-        1, 2, figsize=(11, 2.8), layout="constrained", width_ratios=[3, 2]
+        1, len(found), figsize=(13, 0.9 + 0.3 * rows), layout="constrained"
     )
-    for ax, found, title in (
-        (axes[0], lines, "6 x 6 Sudoku, 2,000 steps"),
-        (axes[1], recall, "recall"),
-    ):
-        for place, line in enumerate(reversed(found)):
+    for ax, (part, lines) in zip(axes, found.items(), strict=True):
+        for place, line in enumerate(reversed(lines)):
             each = line["difference"]
             value, low, high = (100 * each[name] for name in ("value", "low", "high"))
             colour = GREY if line["verdict"] == "not told apart" else BLUE
             ax.plot([low, high], [place, place], color=colour, linewidth=2.5)
             ax.plot(value, place, "o", color=colour)
-        ax.set_yticks(range(len(found)), [line["name"] for line in reversed(found)])
+        ax.set_yticks(range(len(lines)), [line["name"] for line in reversed(lines)])
         ax.axvline(0, color="0.3", linewidth=0.8)
-        ax.set_ylim(-0.5, len(found) - 0.5)
-        ax.set(xlabel="points of accuracy against the baseline", title=title)
+        ax.set_ylim(-0.5, len(lines) - 0.5)
+        ax.set(xlabel="points of accuracy against the baseline", title=part)
         ax.grid(alpha=0.3, axis="x")
     return figure
 

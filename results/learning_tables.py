@@ -20,7 +20,7 @@ def learning() -> list[str]:
     lines = seeds()
     for section, parts in (
         (halting, ("halting",)),
-        (ablations, ("ablations", "ema")),
+        (ablations, ("ablations", "ema", "tuning")),
         (distances, ("recall",)),
     ):
         missing = [part for part in parts if not exists(part)]
@@ -144,21 +144,30 @@ def plain(score: Mapping[str, float]) -> str:
     return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
 
 
+STUDIES = {
+    "ablations": "What each part is worth: 6 x 6 Sudoku, 1,500 steps",
+    "tuning": "What might learn faster: 6 x 6 Sudoku, 1,500 steps",
+    "recall": "What each part is worth: recall",
+}
+"""{part: the title of its table}"""
+
+
 def ablations() -> list[str]:
     """One thing at a time, with what was expected before."""
     said = load("learning/predictions.json")
     raw = load("learning/ema.json")["comparison"]
     lines = []
-    for part, title in (("ablations", "6 x 6 Sudoku, 2,000 steps"), ("recall", "Recall")):
+    for part, title in STUDIES.items():
         study = load(f"learning/{part}.json")
         comparison = study["comparison"]
         lines += [
-            f"## One thing at a time: {title}",
+            f"## {title}",
             "",
-            f"{command_of(study)}: {comparison['examples']:,} examples of {study['split']}. The",
-            "difference is from the baseline on the same seeds and examples; its intervals hold",
-            "together in 95 % of studies (Bonferroni). Expectations were committed before the",
-            f"runs. {len(study['plan']['seeds'])} seeds: so few trainings make a verdict a hint.",
+            f"{command_of(study)}: {comparison['examples']:,} examples of {study['split']}. One",
+            "thing at a time. The difference is from the baseline on the same seeds and examples;",
+            "its intervals hold together in 95 % of studies (Bonferroni). Expectations were",
+            f"committed before the runs. {len(study['plan']['seeds'])} seeds: so few trainings",
+            "make a verdict a hint.",
             "",
             *head([*TITLES, "what may be said", "kept"]),
         ]

@@ -56,7 +56,7 @@ def test_the_table_has_every_seed() -> None:
 
 def test_what_was_expected_was_said_of_every_variation() -> None:
     said = committed("predictions")
-    for part in filter(exists, ("ablations", "recall")):
+    for part in filter(exists, ("ablations", "tuning", "recall")):
         names = {line["name"] for line in committed(part)["comparison"]["lines"]} - {"baseline"}
         assert names <= set(said[part])
 
