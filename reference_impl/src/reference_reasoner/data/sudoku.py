@@ -60,27 +60,25 @@ class SudokuPuzzles:
     """
 
     def __init__(self, puzzles: list[Puzzle], first_id: int, augment: bool) -> None:
-        self.puzzles = puzzles
-        self.first_id = first_id
         self.augment = augment
+        self.numbers = {
+            "example_id": torch.arange(first_id, first_id + len(puzzles)),
+            "guesses": torch.tensor([each.guesses for each in puzzles]),
+            "minimal": torch.tensor([int(each.minimal) for each in puzzles]),
+        }
         self.grids = torch.tensor([list(each.puzzle) for each in puzzles])
         self.solutions = torch.tensor([list(each.solution) for each in puzzles])
 
     def __len__(self) -> int:
-        return len(self.puzzles)
+        return len(self.grids)
 
     def example(self, index: int, generator: torch.Generator | None) -> Batch:
         """Example `index`, after a symmetry if there is a `generator`."""
         grid, solution = self.grids[index], self.solutions[index]
         if generator is not None and self.augment:
             grid, solution = transform(grid, solution, generator)
-        return {
-            "example_id": torch.tensor(self.first_id + index),
-            "tokens": grid + EMPTY_TOKEN,
-            "labels": solution + EMPTY_TOKEN,
-            "guesses": torch.tensor(self.puzzles[index].guesses),
-            "minimal": torch.tensor(int(self.puzzles[index].minimal)),
-        }
+        numbers = {name: each[index] for name, each in self.numbers.items()}
+        return {"tokens": grid + EMPTY_TOKEN, "labels": solution + EMPTY_TOKEN, **numbers}
 
 
 def load_sudoku_splits(config: SudokuDataConfig) -> Splits:

@@ -37,13 +37,12 @@ class Symmetry:
 def random_symmetry(side: int, generator: torch.Generator) -> Symmetry:
     """A symmetry, each equally likely."""
     shape = geometry(side)
-    rows = _lines(shape.box_rows, side, generator)
-    columns = _lines(shape.box_columns, side, generator)
-    cells = rows[:, None] * side + columns
+    rows = np.array(_lines(shape.box_rows, side, generator))
+    cells = rows[:, None] * side + np.array(_lines(shape.box_columns, side, generator))
     if shape.transposes and torch.randint(2, (), generator=generator):
         cells = cells.T
-    digits = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + _permutation(side, generator)])
-    return Symmetry(cells=cells.flatten(), digits=digits)
+    digits = torch.tensor([0, *(1 + digit for digit in _permutation(side, generator))])
+    return Symmetry(cells=torch.from_numpy(cells.flatten()), digits=digits)
 
 
 def transform(
@@ -59,15 +58,16 @@ def geometry_side(grid: Tensor) -> int:
     return {side * side: side for side in (4, 6, 9)}[grid.shape[-1]]
 
 
-def _permutation(count: int, generator: torch.Generator) -> Tensor:
-    return torch.randperm(count, generator=generator)
+def _permutation(count: int, generator: torch.Generator) -> list[int]:
+    numbers: list[int] = torch.randperm(count, generator=generator).tolist()
+    return numbers
 
 
-def _lines(size: int, side: int, generator: torch.Generator) -> Tensor:
+def _lines(size: int, side: int, generator: torch.Generator) -> list[int]:
     """An order of rows (or columns) in which those of a box, `size` of them, stay together."""
     groups = _permutation(side // size, generator)
-    within = torch.stack([_permutation(size, generator) for _ in range(side // size)])
-    return (groups[:, None] * size + within).flatten()
+    # lists: so few numbers are mixed faster one by one than by operators on tensors
+    return [group * size + line for group in groups for line in _permutation(size, generator)]
 
 
 def keys(grids: NDArray[np.uint8], side: int, *, solved: bool = False) -> Colours:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
@@ -17,16 +18,19 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.tensors = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self._floating = [k for k, v in self.tensors.items() if v.is_floating_point()]
+        self._counters = [k for k, v in self.tensors.items() if not v.is_floating_point()]
+        # few kernels for all tensors on a GPU
+        self._take_step = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take one step of the average towards the model's weights."""
-        for name, value in model.state_dict().items():
-            average = self.tensors[name]
-            if average.is_floating_point():
-                average.lerp_(value, 1 - self.decay)
-            else:
-                average.copy_(value)
+        weights = model.state_dict()
+        averages = [self.tensors[name] for name in self._floating]
+        self._take_step(averages, [weights[name] for name in self._floating], None)
+        for name in self._counters:
+            self.tensors[name].copy_(weights[name])
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Replace the average; same names and shapes as the model's state."""
