@@ -11,7 +11,9 @@ COMMAND = "python -m benchmarks.gpu_training"
 MISSING = (
     f"Not measured yet. What is left to run, on a machine with one GPU: `{COMMAND} --piece first",
     f"--out results/gpu --official CHECKOUT`, then at once `{COMMAND} --piece second",
-    f"--out results/gpu --final`; `{COMMAND} --plan --final` says what each minute buys.",
+    f"--out results/gpu --final`; `{COMMAND} --plan --final` says what each minute buys. And",
+    "`python -m benchmarks.gpu_rows --out results/gpu --official CHECKOUT`, ten minutes, for the",
+    "latencies, memories and ratios that are asked of a GPU.",
 )
 STRATA = {
     "accuracy_guesses_0": "0 guesses",

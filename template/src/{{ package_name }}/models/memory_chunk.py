@@ -133,18 +133,8 @@ def chunk_backward(
 ) -> ChunkGrads:
     """From the gradients of the reads, of the state after the chunk, and of the errors, if any."""
     spread, errors, theta = kept.spread, kept.errors, rate[..., None]
-    writes = theta * errors
-    # minus the gradient of the writes: from the state after them and from the reads, then back
-    # through the triangular solve, whose matrix has theta at its rows this time
-    pulled = k @ grad_after.mT
-    taking = weighted(pulled, spread.last, spread.trace)
-    taking.baddbmm_((kept.scores * spread.spread).mT, grad)
-    key_mix = _found_mix(kept.key_scores, spread)
-    if grad_errors is not None:
-        taking.baddbmm_(key_mix.mT, grad_errors)
-    taking = torch.linalg.solve_triangular(
-        key_mix.mul_(theta), taking.mT, upper=False, left=False, unitriangular=True
-    ).mT
+    writes, pulled = theta * errors, k @ grad_after.mT
+    taking = _taking(kept, theta, pulled, grad, grad_errors)
     grad_rate = (errors * taking).sum(-1).neg_()
     grad_v = theta * taking
     if grad_errors is not None:
@@ -173,6 +163,25 @@ def chunk_backward(
         *by_whole(kept.start, grad_after), spread.kept, spread.moved,
     )  # fmt: skip
     return ChunkGrads(grad_q, grad_k, grad_v, grad_rate, by_spread, grad_start)
+
+
+def _taking(
+    kept: Kept, theta: Tensor, pulled: Tensor, grad: Tensor, grad_errors: Tensor | None
+) -> Tensor:
+    """Minus the gradient of the writes: of the state after them, of the reads, of the errors.
+
+    `pulled` [N, C, 2 V] is k times the gradient of the state. The way back through the triangular
+    solve is one from its other side, with theta at the rows of its matrix.
+    """
+    spread = kept.spread
+    taking = weighted(pulled, spread.last, spread.trace)
+    taking.baddbmm_((kept.scores * spread.spread).mT, grad)
+    key_mix = _found_mix(kept.key_scores, spread)
+    if grad_errors is not None:
+        taking.baddbmm_(key_mix.mT, grad_errors)
+    return torch.linalg.solve_triangular(
+        key_mix.mul_(theta), taking.mT, upper=False, left=False, unitriangular=True
+    ).mT
 
 
 def by_whole(start: Tensor, grad_after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
