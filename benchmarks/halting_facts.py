@@ -10,12 +10,18 @@ from collections import Counter
 from pathlib import Path
 
 from reference_reasoner.evaluation.predictions import read_rows
+from reference_reasoner.training.task import Row
+
+
+def rows_of(run: str, weights_sha256: str) -> list[Row]:
+    """The predictions of the newest file that these weights of the run were scored on."""
+    paths = Path(run, "predictions").glob(f"file-{weights_sha256[:12]}-*.jsonl")
+    return read_rows(max(paths, key=lambda path: path.stat().st_mtime_ns))
 
 
 def main(run: str, weights_sha256: str) -> None:
-    """Print the counts of the run's predictions of the newest file that it was scored on."""
-    paths = Path(run, "predictions").glob(f"file-{weights_sha256[:12]}-*.jsonl")
-    rows = read_rows(max(paths, key=lambda path: path.stat().st_mtime_ns))
+    """Print the counts."""
+    rows = rows_of(run, weights_sha256)
     solved = [row for row in rows if row.output["right_at_full_depth"]]
     pairs = Counter((row.output["first_correct"], row.output["steps"]) for row in solved)
     blanks: dict[str, list[int]] = {}

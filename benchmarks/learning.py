@@ -97,7 +97,9 @@ def halting(reference: Reference) -> dict[str, Any]:
         for seed in seeds
         for weights in ("ema", "raw")
     ]
-    return {"puzzles": list(HARD), "runs": runs}
+    run, weights = f"{JUDGED['default'][0]}-seed0", runs[0]["weights_sha256"]
+    shown = reference.run("benchmarks.step_by_step", run, weights, "halting.txt")
+    return {"puzzles": list(HARD), "runs": runs, "step_by_step": json.loads(shown.out)}
 
 
 def judged(reference: Reference, run: str, seed: int, weights: str) -> dict[str, Any]:

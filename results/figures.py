@@ -1,5 +1,7 @@
 """The pictures of docs/results.md, from results/learning/*.json."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ def draw(folder: Path = DOCS) -> list[Path]:
     """Write the pictures; their paths."""
     pictures = {"learning_curves.png": learning_curves(), "peers.png": peers()}
     if exists("halting"):
-        pictures["halting.png"] = halting()
+        pictures |= {"halting.png": halting(), "step_by_step.png": step_by_step()}
     if all(map(exists, (*STUDIES, "ema"))):
         pictures["ablations.png"] = ablations()
     for name, figure in pictures.items():
@@ -79,6 +81,51 @@ def halting() -> Any:
     for ax in axes:
         ax.grid(alpha=0.3)
     return figure
+
+
+def step_by_step() -> Any:
+    """A puzzle, and the answer after each step until it stops."""
+    shown = load("learning/halting.json")["step_by_step"]
+    puzzle, solution = shown["puzzle"], shown["solution"]
+    steps = zip(shown["answers"], shown["confidences"], strict=True)
+    panels = [("the puzzle", puzzle)]
+    panels += [
+        (f"step {number}: {100 * sure:.0f} % sure", answer)
+        for number, (answer, sure) in enumerate(steps, 1)
+        if number <= shown["steps"]
+    ]
+    columns = min(6, len(panels))
+    lines = -(-len(panels) // columns)
+    figure, axes = pyplot.subplots(
+        lines, columns, figsize=(1.9 * columns, 2.2 * lines), layout="constrained", squeeze=False
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (title, grid) in zip(axes.flat, panels, strict=False):
+        _draw_grid(ax, grid, puzzle, solution)
+        ax.set_title(title, fontsize=9)
+    return figure
+
+
+def _draw_grid(
+    ax: Any, grid: Sequence[int], puzzle: Sequence[int], solution: Sequence[int]
+) -> None:
+    """6 x 6: given digits bold, the network's blue, wrong cells filled."""
+    side = math.isqrt(len(grid))
+    for cell, digit in enumerate(grid):
+        row, column = divmod(cell, side)
+        if digit and digit != solution[cell]:
+            ax.fill_between([column, column + 1], row, row + 1, color="#fbd9c3", lw=0)
+        given = digit == puzzle[cell]
+        ax.text(
+            column + 0.5, row + 0.54, str(digit) if digit else "", ha="center", va="center",
+            fontsize=10, weight="bold" if given else "normal", color="0.1" if given else BLUE,
+        )  # fmt: skip
+    for place in range(side + 1):
+        for line, box in ((ax.vlines, 3), (ax.hlines, 2)):
+            thick = place % box == 0
+            line(place, 0, side, color="0.1" if thick else "0.75", lw=1.2 if thick else 0.5)
+    ax.set(xlim=(-0.05, side + 0.05), ylim=(side + 0.05, -0.05), aspect="equal")
 
 
 def ablations() -> Any:

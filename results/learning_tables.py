@@ -136,7 +136,20 @@ def halting() -> list[str]:
             "no step" if doubt is None else plain(doubt),
         )
         lines.append(row(cells))
-    return [*lines, "", "![Steps taken, against need](halting.png)", ""]
+    shown = found["step_by_step"]
+    blanks = shown["puzzle"].count(0)
+    return [
+        *lines,
+        "",
+        "![Steps taken, against need](halting.png)",
+        "",
+        f"One of them, {blanks} blanks, answer by answer (seed 0, averaged weights), chosen as",
+        f"`report` does: the hardest one solved. It stops after {shown['steps']} steps; a cell",
+        "that is wrong is filled.",
+        "",
+        "![A puzzle, the answer after each step, and how sure the head is](step_by_step.png)",
+        "",
+    ]
 
 
 def plain(score: Mapping[str, float]) -> str:
