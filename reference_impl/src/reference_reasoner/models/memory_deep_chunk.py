@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
 from .memory_chunk import (
     Kept,
@@ -22,7 +23,7 @@ from .memory_chunk import (
     faded_backward,
     weighted,
 )
-from .memory_features import features, features_backward
+from .memory_features import EPSILON
 from .memory_products import Spread
 
 
@@ -35,6 +36,14 @@ class DeepKept(NamedTuple):
     """[N, C, F] k W1."""
     query_z: Tensor
     """[N, C, F] q W1."""
+    keys: Tensor
+    """[N, C, F] features of z."""
+    queries: Tensor
+    """[N, C, F] features of query_z."""
+    inverse: Tensor
+    """[N, C, 1] what z's activations were multiplied by to have length 1."""
+    query_inverse: Tensor
+    """[N, C, 1] the same of query_z."""
     first_errors: Tensor
     """[N, C, F] what W1 is corrected by."""
     first: Tensor
@@ -77,14 +86,31 @@ def deep_chunk_forward(
     rate, inner_rate = rates
     frozen = first.chunk(2, 1)[0].mT
     z, query_z = k @ frozen, q @ frozen
-    read, second_after, kept = chunk_forward(
-        features(query_z), features(z), v, rate, spread, second
-    )
-    first_errors = features_backward(z, kept.errors @ second.chunk(2, 1)[0])
+    (keys, inverse), (queries, query_inverse) = _features(z), _features(query_z)
+    read, second_after, kept = chunk_forward(queries, keys, v, rate, spread, second)
+    first_errors = _backward(z, keys, inverse, kept.errors @ second.chunk(2, 1)[0])
     first_after = faded(first, *spread.whole)
     taken = both(inner_rate[..., None] * first_errors, spread.last, spread.trace)
     first_after.baddbmm_(taken.mT, k, alpha=-1)
-    return read, first_after, second_after, DeepKept(kept, z, query_z, first_errors, first)
+    all_kept = DeepKept(
+        kept, z, query_z, keys, queries, inverse, query_inverse, first_errors, first
+    )
+    return read, first_after, second_after, all_kept
+
+
+def _features(z: Tensor) -> tuple[Tensor, Tensor]:
+    """`features` of z, and what the activations were multiplied by."""
+    active = silu(z)
+    inverse = torch.linalg.vector_norm(active, dim=-1, keepdim=True)
+    inverse.square_().add_(EPSILON).rsqrt_()
+    return active.mul_(inverse), inverse
+
+
+def _backward(z: Tensor, unit: Tensor, inverse: Tensor, grad: Tensor) -> Tensor:
+    """`features_backward` of what `_features` gave."""
+    along = torch.linalg.vecdot(unit, grad)[..., None]
+    across = torch.addcmul(grad, unit, along, value=-1).mul_(inverse)
+    return torch.ops.aten.silu_backward(across, z)
 
 
 def deep_chunk_backward(
@@ -108,16 +134,14 @@ def deep_chunk_backward(
     last, trace = by_half(writes, pulled)
     grad_k = torch.bmm(both(writes, spread.last, spread.trace), grad_first).neg_()
 
-    grad_z, grad_back = _through_correction(
-        kept.z, kept.second.errors @ frozen_second, inner * taking
-    )
+    grad_z, grad_back = _through_correction(kept, inner * taking)
     found = chunk_backward(
-        features(kept.query_z), features(kept.z), rate, kept.second, grad, grad_second,
+        kept.queries, kept.keys, rate, kept.second, grad, grad_second,
         grad_back @ frozen_second.mT,
     )  # fmt: skip
     found.start.chunk(2, 1)[0].add_(kept.second.errors.mT @ grad_back)
-    grad_z += features_backward(kept.z, found.k)
-    grad_query_z = features_backward(kept.query_z, found.q)
+    grad_z += _backward(kept.z, kept.keys, kept.inverse, found.k)
+    grad_query_z = _backward(kept.query_z, kept.queries, kept.query_inverse, found.q)
     before = faded_backward(grad_first, *spread.whole)
     before.chunk(2, 1)[0].add_(grad_z.mT @ k).add_(grad_query_z.mT @ q)
     last_keep, last_carry, coast = by_whole(kept.first, grad_first)
@@ -134,9 +158,26 @@ def deep_chunk_backward(
     )  # fmt: skip
 
 
-def _through_correction(z: Tensor, back: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of z and `back` through `features_backward`: second derivatives, by autograd."""
-    with torch.enable_grad():
-        z, back = z.detach().requires_grad_(), back.detach().requires_grad_()
-        grad_z, grad_back = torch.autograd.grad(features_backward(z, back), (z, back), grad)
+def _through_correction(kept: DeepKept, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of z and of `back` through first errors = slope(z) r (back - u (u . back)).
+
+    u are the keys, r = `inverse`, and `back` the errors as W2 hands them back.
+    """
+    z, unit, inverse = kept.z, kept.keys, kept.inverse
+    back = kept.second.errors @ kept.second.start.chunk(2, 1)[0]
+    gate = z.sigmoid()
+    slope = torch.addcmul(gate, gate * (1 - gate), z)
+    curve = gate * (1 - gate) * (2 + z * (1 - 2 * gate))
+    along = torch.linalg.vecdot(unit, back)[..., None]
+    across = torch.addcmul(back, unit, along, value=-1)
+    by_across = grad * slope
+    by_inverse = torch.linalg.vecdot(by_across, across)[..., None]
+    by_across.mul_(inverse)
+    against = torch.linalg.vecdot(unit, by_across)[..., None]
+    grad_back = torch.addcmul(by_across, unit, against, value=-1)
+    by_unit = (by_across * along).addcmul_(back, against).neg_()
+    # u = a r and r = (a . a + eps)^-1/2, so that r' = -r^3 a' . a, and a = u / r
+    by_inverse += torch.linalg.vecdot(by_unit, unit)[..., None] / inverse
+    by_active = by_unit.addcmul_(unit, by_inverse * inverse, value=-1).mul_(inverse)
+    grad_z = by_active.mul_(slope).addcmul_(across.mul_(inverse), grad * curve)
     return grad_z, grad_back
