@@ -35,7 +35,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
         *("--vary", "little_decay", "training.weight_decay=0.1"),
     ),
     "tuning": (
-        *("study", "ablate", "default", "--study-dir", "runs/tuning", "--seeds", "0,1"),
+        *("study", "ablate", "default", "--study-dir", "runs/tuning", "--seeds", "0"),
         *("--training.steps", "1500"),
         *("--vary", "learning_rate", "training.learning_rate=2e-3"),
         *("--vary", "small_batches", "training.batch_size=16", "training.steps=3000"),

@@ -69,8 +69,8 @@ BREAKAGES = (
     Breakage(
         what="the average forgets where it should remember",
         file="training/ema.py",
-        old="1 - self.decay",
-        new="self.decay",
+        old="get_ema_multi_avg_fn(decay)",
+        new="get_ema_multi_avg_fn(1 - decay)",
         test=f"{STEP}::test_ema_follows_the_weights",
     ),
     Breakage(
