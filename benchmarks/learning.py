@@ -37,13 +37,11 @@ STUDIES: dict[str, tuple[str, ...]] = {
     "tuning": (
         *("study", "ablate", "default", "--study-dir", "runs/tuning", "--seeds", "0"),
         *("--training.steps", "1500"),
-        *("--vary", "learning_rate", "training.learning_rate=2e-3"),
         *("--vary", "small_batches", "training.batch_size=16", "training.steps=3000"),
         "--vary",
         "token_mixing",
         *("model.backbone.mixer=tokens", "model.backbone.use_memory=False"),
         *("--vary", "cosine", "training.schedule=cosine"),
-        *("--vary", "two_latent_steps", "model.recursion.latent_steps=2"),
         *("--vary", "no_augmentation", "data.augment=False"),
         *("--vary", "eight_steps", "model.halting.max_steps=8"),
     ),
