@@ -24,7 +24,7 @@ def draw(folder: Path = DOCS) -> list[Path]:
     pictures = {"learning_curves.png": learning_curves(), "peers.png": peers()}
     if exists("halting"):
         pictures |= {"halting.png": halting(), "step_by_step.png": step_by_step()}
-    if all(map(exists, (*STUDIES, "ema"))):
+    if exists("ablations") and exists("ema"):
         pictures["ablations.png"] = ablations()
     for name, figure in pictures.items():
         figure.savefig(folder / name, dpi=110, metadata={"Software": None})
@@ -130,7 +130,8 @@ def _draw_grid(
 
 def ablations() -> Any:
     """Each variation's difference from its baseline, with its interval."""
-    found = {part: load(f"learning/{part}.json")["comparison"]["lines"][1:] for part in STUDIES}
+    parts = filter(exists, STUDIES)
+    found = {part: load(f"learning/{part}.json")["comparison"]["lines"][1:] for part in parts}
     found["ablations"] += load("learning/ema.json")["comparison"]["lines"][1:]
     rows = max(map(len, found.values()))
     figure, axes = pyplot.subplots(

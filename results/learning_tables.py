@@ -20,7 +20,7 @@ def learning() -> list[str]:
     lines = seeds()
     for section, parts in (
         (halting, ("halting",)),
-        (ablations, ("ablations", "ema", "tuning")),
+        (ablations, ("ablations", "ema")),
         (distances, ("recall",)),
     ):
         missing = [part for part in parts if not exists(part)]
@@ -171,6 +171,9 @@ def ablations() -> list[str]:
     raw = load("learning/ema.json")["comparison"]
     lines = []
     for part, title in STUDIES.items():
+        if not exists(part):
+            lines += [f"## {title}", "", f"Not run yet: `nox -s learning -- --only {part}`.", ""]
+            continue
         study = load(f"learning/{part}.json")
         comparison = study["comparison"]
         lines += [

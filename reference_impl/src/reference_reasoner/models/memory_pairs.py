@@ -71,9 +71,10 @@ class PairsByBlock(torch.autograd.Function):
 
 def by_head(x: Tensor, heads: int) -> Tensor:
     """[B, T, 3 W] -> [3, N, T, D]."""
-    batch, tokens, _ = x.shape
-    split = x.view(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
-    return split.reshape(3, batch * heads, tokens, -1)
+    batch, tokens, channels = x.shape
+    width = channels // 3 // heads
+    split = x.view(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4)
+    return split.reshape(3, batch * heads, tokens, width)
 
 
 def together(x: Tensor, batch: int) -> Tensor:

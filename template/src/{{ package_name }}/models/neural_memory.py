@@ -15,7 +15,7 @@ from .document_layout import DocumentLayout
 from .memory_deep import DeepState, deep_memory, deep_step, read_deep
 from .memory_gates import Gates
 from .memory_linear import LinearState, linear_memory, linear_step
-from .memory_pairs import PairsByBlock
+from .memory_pairs import PairsByBlock, by_head
 from .memory_set import set_memory
 from .short_convolution import ShortConvolution
 from .token_gates import TokenGates
@@ -130,8 +130,7 @@ class NeuralMemory(nn.Module):
 
     def forward(self, x: Tensor, *, prefix: int = 0, documents: Tensor | None = None) -> Tensor:
         """`documents` int64 [B, T] or None; ValueError for some where the write is a set."""
-        out, _ = self.recall(x, prefix, documents)
-        return out
+        return self.recall(x, prefix, documents)[0]
 
     def prefill(self, x: Tensor, *, prefix: int = 0) -> tuple[Tensor, MemoryCache]:
         """`forward`, and what `step` needs after x [B, P + T, W]. For causal memories only."""
@@ -171,8 +170,8 @@ class NeuralMemory(nn.Module):
     def pairs(self, projected: Tensor, documents: Tensor | None = None) -> Heads:
         """What the tokens [B, T, 3 W], projected by `qkv`, ask and write, one document or some."""
         if documents is None and PairsByBlock.serves(projected):
-            taps, heads = self.convolution.weight, self.config.heads
-            return Heads(*PairsByBlock.apply(projected, taps, heads))  # type: ignore[no-untyped-call]
+            given = (projected, self.convolution.weight, self.config.heads)
+            return Heads(*PairsByBlock.apply(*given))  # type: ignore[no-untyped-call]
         return self._heads(self.convolution(projected, documents))
 
     def recall(
@@ -211,22 +210,20 @@ class NeuralMemory(nn.Module):
         """Write and read token after token; the state is of use without documents only."""
         layout = resets = None
         if documents is not None:
-            layout = DocumentLayout.of(
-                documents.repeat_interleave(self.config.heads, 0), self.config.chunk
-            )
+            by_row = documents.repeat_interleave(self.config.heads, 0)
+            layout = DocumentLayout.of(by_row, self.config.chunk)
             heads, resets = Heads(*(layout.spread(each) for each in heads)), layout.resets
             gates = Gates(*(layout.spread(each) for each in gates))
-        query, key, value = heads
         chunk, gradient = self.config.chunk, self.config.gradient
         after: State
         if isinstance(state, DeepState):
             read, after = deep_memory(
-                query, key, value, gates, state,
+                *heads, gates, state,
                 chunk=chunk, gradient=gradient, initial=state, resets=resets,
             )  # fmt: skip
         else:
             read, after = linear_memory(
-                query, key, value, gates, state, chunk=chunk, initial=state, resets=resets
+                *heads, gates, state, chunk=chunk, initial=state, resets=resets
             )
         return (read if layout is None else layout.gather(read)), after
 
@@ -238,13 +235,8 @@ class NeuralMemory(nn.Module):
 
     def _heads(self, mixed: Tensor) -> Heads:
         """[B, T, 3 W] -> [N, T, D] each."""
-        batch, tokens, _ = mixed.shape
-        kind = torch.promote_types(mixed.dtype, torch.float32)
-        active = nn.functional.silu(mixed.to(kind))
-        split = active.view(batch, tokens, 3, self.config.heads, self.head_width)
-        rows = split.permute(2, 0, 3, 1, 4)
-        rows = rows.reshape(3, batch * self.config.heads, tokens, self.head_width)
-        query, key, value = rows.unbind(0)
+        active = nn.functional.silu(mixed.to(torch.promote_types(mixed.dtype, torch.float32)))
+        query, key, value = by_head(active, self.config.heads).unbind(0)
         return Heads(
             nn.functional.normalize(query, dim=-1), nn.functional.normalize(key, dim=-1), value
         )
