@@ -72,4 +72,5 @@ def learning(session: nox.Session) -> None:
 @nox.session
 def peers(session: nox.Session) -> None:
     """Ours beside its peers, in turns; `-- --official PATH` brings the official TRM code in."""
-    _python(session, "-m", "benchmarks.peers", *session.posargs)
+    # each script says how many threads it takes
+    session.run(sys.executable, "-m", "benchmarks.peers", *session.posargs)
