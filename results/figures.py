@@ -1,7 +1,5 @@
 """The pictures of docs/results.md, from results/learning/*.json."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+
+from benchmarks.peer_scripts import use_our_package
 
 from .learning_tables import STUDIES, exists
 from .peer_tables import ratios
@@ -85,10 +85,13 @@ def halting() -> Any:
 
 def step_by_step() -> Any:
     """A puzzle, and the answer after each step until it stops."""
+    use_our_package()
+    from reference_reasoner.evaluation.sudoku_steps import DrawnSudoku
+
     shown = load("learning/halting.json")["step_by_step"]
-    puzzle, solution = shown["puzzle"], shown["solution"]
+    drawn = DrawnSudoku(puzzle=shown["puzzle"], solution=shown["solution"])
     steps = zip(shown["answers"], shown["confidences"], strict=True)
-    panels = [("the puzzle", puzzle)]
+    panels = [("the puzzle", shown["puzzle"])]
     panels += [
         (f"step {number}: {100 * sure:.0f} % sure", answer)
         for number, (answer, sure) in enumerate(steps, 1)
@@ -102,30 +105,9 @@ def step_by_step() -> Any:
     for ax in axes.flat:
         ax.axis("off")
     for ax, (title, grid) in zip(axes.flat, panels, strict=False):
-        _draw_grid(ax, grid, puzzle, solution)
+        drawn.draw(grid, ax)
         ax.set_title(title, fontsize=9)
     return figure
-
-
-def _draw_grid(
-    ax: Any, grid: Sequence[int], puzzle: Sequence[int], solution: Sequence[int]
-) -> None:
-    """6 x 6: given digits bold, the network's blue, wrong cells filled."""
-    side = math.isqrt(len(grid))
-    for cell, digit in enumerate(grid):
-        row, column = divmod(cell, side)
-        if digit and digit != solution[cell]:
-            ax.fill_between([column, column + 1], row, row + 1, color="#fbd9c3", lw=0)
-        given = digit == puzzle[cell]
-        ax.text(
-            column + 0.5, row + 0.54, str(digit) if digit else "", ha="center", va="center",
-            fontsize=10, weight="bold" if given else "normal", color="0.1" if given else BLUE,
-        )  # fmt: skip
-    for place in range(side + 1):
-        for line, box in ((ax.vlines, 3), (ax.hlines, 2)):
-            thick = place % box == 0
-            line(place, 0, side, color="0.1" if thick else "0.75", lw=1.2 if thick else 0.5)
-    ax.set(xlim=(-0.05, side + 0.05), ylim=(side + 0.05, -0.05), aspect="equal")
 
 
 def ablations() -> Any:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.peers import SCRIPTS
+
 from .stored import head, load, row
 
-SCRIPTS = ("memory_layer", "memory_growth", "inference", "decode", "training_step")
-"""Of `nox -s peers`."""
 SHORT = {
     "memory_layer": {
-        "exact linear memory": "linear memory layer, {} (titans-pytorch's time over ours)",
-        "deep memory": "deep memory layer, {} (titans-pytorch's time over ours)",
+        "exact linear memory": "linear memory layer, {} (titans-pytorch at its best over ours)",
+        "deep memory": "deep memory layer, {} (titans-pytorch at its best over ours)",
     },
     "inference": {
         "together": "6 x 6 puzzles in batches (full depth's time over halting's)",
@@ -71,8 +71,8 @@ def _ratios(script: str, found: Mapping[str, Any]) -> Iterator[tuple[str, Mappin
     words: Any = SHORT[script]
     if script == "memory_layer":
         for what, layer in found["rows"].items():
-            yield words[what].format("forward"), layer["eager_forward"]["theirs_over_ours"]
-            yield words[what].format("both passes"), layer["eager_both"]["theirs_over_ours"]
+            for kind, passes in (("forward", "forward"), ("both", "both passes")):
+                yield words[what].format(passes), layer["kinds"][kind]["theirs_over_ours"]
     elif script == "inference":
         for case in found["inference"].values():
             for way, what in words.items():

@@ -61,6 +61,14 @@ def test_what_was_expected_was_said_of_every_variation() -> None:
         assert names <= set(said[part])
 
 
+def test_the_puzzle_that_is_shown_is_solved_where_it_stops() -> None:
+    shown = committed("halting")["step_by_step"]
+    given = [(cell, digit) for cell, digit in enumerate(shown["puzzle"]) if digit]
+    assert all(shown["solution"][cell] == digit for cell, digit in given)
+    assert 1 < shown["steps"] <= len(shown["answers"]) == len(shown["confidences"])
+    assert shown["answers"][shown["steps"] - 1] == shown["solution"] != shown["answers"][0]
+
+
 def test_held_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, sentence in (
         (["--only", "nothing"], "invalid choice: 'nothing'"),
