@@ -189,6 +189,17 @@ def test_the_frozen_weights_are_those_of_the_chunks_start() -> None:
     assert_close(after[4:], [before.first, before.second])
 
 
+def test_frozen_weights_have_a_gradient_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case(10, deep=True, grad=True)
+    found = []
+    for serves in (True, False):
+        monkeypatch.setattr(memory_deep, "by_chunk_serves", lambda x, serves=serves: serves)
+        _, state = deep_memory(*case[:3], Gates(*case.gates), _state(case.state), chunk=4)
+        found.append(gradients(case, state[4:]))
+    assert_close(*found)
+    assert all(any(grad.abs().sum() > 0 for grad in grads) for grads in found)
+
+
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("form", FORMS)
 def test_no_tokens_leave_the_state(form: str) -> None:
