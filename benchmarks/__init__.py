@@ -1,1 +1,5 @@
-"""Runs that take minutes: the evidence behind what the documents claim, one script a question."""
+"""One script a question; what runs on a bare machine with a GPU imports nothing of tests/."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent

@@ -7,8 +7,6 @@ one part. Trainings run one after another with one thread each; times are wall c
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.reference import render_reference
-from tests.rendering import ROOT, files_in
+from tests.rendering import files_in
 
+from . import ROOT
+from .claims import Line, machine
 from .puzzle_evidence import puzzles
-from .reference_project import Line, Reference
+from .reference_project import Reference
 from .solve_evidence import solve
 from .training_evidence import maze, sudoku4, sudoku6
 
@@ -87,21 +87,6 @@ def known_parts(path: Path) -> dict[str, list[dict[str, Any]]]:
         return {}
     before = json.loads(path.read_text(encoding="utf-8"))
     return before["parts"] if before["machine"] == machine() else {}
-
-
-def machine() -> dict[str, Any]:
-    """What the times are true of."""
-    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 github.com/SamsungSAILMontreal/TinyRecursiveModels (MIT licence). Its `pretrain.py` wants hydra,
 wandb and a CUDA extension, so its loop (`train_batch`, one process) is here again around its
 own model, loss head, puzzle embedding with its sign optimizer, and EMA helper. AdamATan2 is AdamW
-here, as it is in ours: the optimizer's part of a step is small. Neither is compiled.
+here, as it is in ours: the optimizer's part of a step is small.
 """
 
 import sys
@@ -54,6 +54,11 @@ class OfficialStep:
         self.average = EMAHelper(0.999)
         self.average.register(self.model)
         self.carry: Any = None
+
+    def compile(self) -> None:
+        """Compile its blocks, as ours are; its own script compiles the unrolled loop at once."""
+        for block in self.model.model.inner.L_level.layers:
+            block.compile(dynamic=False)
 
     def parameters(self) -> int:
         """Numbers in its parameters and in the puzzle embedding, which is a buffer."""

@@ -9,21 +9,24 @@ from typing import Any
 
 from . import gpu_data, gpu_runs
 from .gpu_project import Budget, PieceError, Project, commit, machine
-from .gpu_recipes import MODELS, OFFICIAL_SHAPE, Recipe, official_flags, rehearsed
+from .gpu_recipes import MODELS, OFFICIAL_SHAPE, Recipe, annealed, official_flags, rehearsed
 
 OFFICIAL_S = 40.0
 """Seconds of steps of the official code and ours in turns, warm-up not counted."""
-STEPS_S = 5.0
+STEPS_S = 2.5
 """Seconds of steps of one recipe in one mode, likewise."""
 STEPS_LIMIT_S = 150.0
 """More, and the stage is given up: a compilation may hang."""
 EVALUATION_EVERY_S = 20.0
+MORE_STEPS = 64
+"""Supervision steps of a second look at how far the favoured model gets; 16 in training."""
 REHEARSED = {"steps_s": 0.2, "train_s": 1.0, "every_steps": 10}
 REHEARSED_SHAPE = {"batch_size": 8, "H_cycles": 2, "L_cycles": 1, "L_layers": 2, "width": 64}
 REHEARSED_PARTS = {"minimal": 40}
+LEAST_TO_SCORE_S = 12.0
 LEAST_S = 30.0
 """A training of less would only start."""
-PATHS = ("out", "work", "data", "project", "official")
+PATHS = ("out", "work", "data", "project", "official", "foreign")
 """Flags whose values are paths of a machine: results name the flag instead."""
 
 
@@ -39,6 +42,8 @@ class Settings:
     minutes: float
     models: Sequence[str]
     favour: str | None
+    foreign: Path | None
+    anneal: bool
     final: bool
     commit: str | None
     more: Sequence[str]
@@ -100,16 +105,17 @@ class Piece:
         """{how results call it: a path of this machine}; those inside others come first."""
         named = {"DATA": self.data, "WORK": self.settings.work, "OUT": self.settings.out}
         named |= {"OFFICIAL": self.settings.official, "PROJECT": self.settings.origin}
+        named |= {"FOREIGN": self.settings.foreign}
         return {name: path for name, path in named.items() if path is not None}
 
-    def steps(self, models: Sequence[str], compiled: str | None, with_official: bool) -> None:
+    def steps(self, models: Sequence[str], *, with_official: bool) -> None:
         """Time steps; a problem is kept, and nothing that follows depends on it."""
         settings, recipes = self.settings, self.settings.recipes
         own = [*settings.more, f"--runtime.device={self.device}"]
         shape = REHEARSED_SHAPE if settings.rehearse else OFFICIAL_SHAPE
         asked = {
             "seconds": REHEARSED["steps_s"] if settings.rehearse else STEPS_S,
-            "compile": None if settings.rehearse else compiled,
+            "compile": not settings.rehearse,
             "models": {
                 n: {"preset": recipes[n].preset, "flags": [*recipes[n].flags(), *own]}
                 for n in models
@@ -149,14 +155,14 @@ class Piece:
                 self.project,
                 model,
                 settings.recipes[model],
-                self._flags(model, compiled),
+                self._flags(model, compiled, seconds),
                 settings.out / f"{self.name}.log",
                 seconds=seconds,
                 from_loop=settings.rehearse,
             )
             self.result["models"][model] = found
             self.keep(stage=f"{model} is trained")
-            found["validation"] = gpu_runs.evaluate(self.project, model, "validation", again=False)
+            found["validation"] = gpu_runs.evaluate(self.project, model, "--split", "validation")
         except PieceError as error:
             self.problems.append(str(error))
             self.result["models"].setdefault(model, {})["problem"] = str(error)
@@ -167,7 +173,7 @@ class Piece:
         modes = self.result.get("steps", {}).get("models", {}).get(model, {})
         return modes.get("compiled" if compiled else "eager", {})
 
-    def _flags(self, model: str, compiled: bool) -> list[str]:
+    def _flags(self, model: str, compiled: bool, seconds: float) -> list[str]:
         times = self._times(model, compiled)
         every = REHEARSED["every_steps"] if self.settings.rehearse else 500
         if "median_ms" in times and not self.settings.rehearse:
@@ -182,6 +188,8 @@ class Piece:
         }
         if not self.project.run_dir(model).exists():  # a run that goes on has its own
             values["training.accumulation-steps"] = times.get("accumulation_steps", 1)
+            if self.settings.anneal and "median_ms" in times:
+                values |= annealed(times, seconds)
         return [*self.settings.more, *(f"--{name}={value}" for name, value in values.items())]
 
     def weights(self, model: str) -> None:
@@ -193,18 +201,32 @@ class Piece:
         except PieceError as error:
             self.problems.append(str(error))
 
-    def final(self) -> None:
-        """Score every run that is there on the test split, once for all of them."""
-        for model in MODELS:
-            if not self.project.run_dir(model).is_dir():
-                continue
-            try:
-                again = bool(gpu_runs.openings(self.project))
-                found = gpu_runs.evaluate(self.project, model, "test", again)
-                self.result.setdefault("test", {})[model] = found
-            except PieceError as error:
-                self.problems.append(str(error))
-        self.keep(test_ledger=gpu_runs.openings(self.project))
+    def look_again(self, model: str) -> None:
+        """Score validation with more steps, and the foreign puzzles where there are some."""
+        more = 2 if self.settings.rehearse else MORE_STEPS
+        words = ["--split", "validation", "--steps", str(more)]
+        self.keep(validation_with_more_steps=self._score(model, words))
+        if self.settings.foreign is not None:
+            self.keep(foreign=self._score(model, ["--file", str(self.settings.foreign)]))
+
+    def final(self, favoured: str) -> None:
+        """Score the runs that are there on the test split, once for all of them, it first."""
+        there = [name for name in MODELS if self.project.run_dir(name).is_dir()]
+        found = {}
+        for model in sorted(there, key=lambda name: name != favoured):
+            again = ["--again", gpu_runs.REASON] if gpu_runs.openings(self.project) else []
+            found[model] = self._score(model, ["--split", "test", *again])
+        scored = {model: each for model, each in found.items() if each is not None}
+        self.keep(test=scored, test_ledger=gpu_runs.openings(self.project))
+
+    def _score(self, model: str, words: Sequence[str]) -> dict[str, Any] | None:
+        try:
+            if self.budget.left < LEAST_TO_SCORE_S and not self.settings.rehearse:
+                raise PieceError(f"{max(0.0, self.budget.left):.0f} s are too few to score {model}")
+            return gpu_runs.evaluate(self.project, model, *words)
+        except PieceError as error:
+            self.problems.append(str(error))
+            return None
 
 
 def command_line(argv: Sequence[str]) -> str:

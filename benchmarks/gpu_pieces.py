@@ -10,10 +10,10 @@ from .gpu_piece import Piece, Settings
 from .gpu_project import Project
 from .gpu_recipes import FAVOURITE
 
-FIRST_STEPS_STAGE_S, SECOND_STEPS_STAGE_S = 95.0, 75.0
+FIRST_STEPS_STAGE_S, SECOND_STEPS_STAGE_S = 95.0, 40.0
 """Expected seconds of these stages: processes, warm-up and compilation counted."""
-SCORING_S = 25.0
-"""Kept free after each training, to save and to score."""
+SCORING_S = 20.0
+"""Kept free after each training, to save and to score, and for each look at the favoured model."""
 RESERVE_S = 15.0
 """Kept free at the end of a piece."""
 WORTH_COMPILING = 1.1
@@ -28,15 +28,16 @@ def data(settings: Settings) -> list[str]:
 def first(settings: Settings) -> list[str]:
     """Steps, the official ones beside ours, then each model for equal seconds."""
     piece = Piece.begin("first", settings)
-    piece.steps(settings.models, None, with_official=True)
+    piece.steps(settings.models, with_official=True)
     seconds = _equal_share(piece.budget.left, len(settings.models))
     for model in settings.models:
-        piece.train(model, min(seconds, piece.budget.left - SCORING_S), compiled=False)
+        compiled = pays(piece.result["steps"]["models"].get(model, {}), seconds)
+        piece.train(model, min(seconds, piece.budget.left - SCORING_S), compiled=compiled)
     best = favoured(piece.result["models"])
     if best is not None:
         piece.weights(best)
     if settings.final:
-        piece.final()
+        piece.final(best or FAVOURITE)
     return piece.problems
 
 
@@ -45,8 +46,8 @@ def second(settings: Settings) -> list[str]:
     piece = Piece.begin("second", settings)
     model = settings.favour or _best_of_first(settings.work) or FAVOURITE
     piece.keep(favoured=model)
-    piece.steps([model], model, with_official=False)
-    kept_free = RESERVE_S + SCORING_S * (1 + 2 * settings.final)
+    piece.steps([model], with_official=False)
+    kept_free = _kept_free(settings)
     room = piece.budget.left - kept_free
     times = piece.result["steps"]["models"].get(model, {})
     compiled = pays(times, room)
@@ -54,9 +55,15 @@ def second(settings: Settings) -> list[str]:
     if compiled and "problem" in piece.result["models"][model]:
         piece.train(model, piece.budget.left - kept_free, compiled=False)
     piece.weights(model)
+    piece.look_again(model)
     if settings.final:
-        piece.final()
+        piece.final(model)
     return piece.problems
+
+
+def _kept_free(settings: Settings) -> float:
+    """For the scores at the end of the second piece."""
+    return RESERVE_S + SCORING_S * (2 + settings.final + (settings.foreign is not None))
 
 
 PIECES: dict[str, Callable[[Settings], list[str]]] = {
@@ -94,7 +101,7 @@ def plan(settings: Settings) -> Iterator[str]:
     costs = gpu_plan.counted(project, {n: recipes[n] for n in names}, settings.more)
     whole = 60 * settings.minutes
     share = _equal_share(whole - FIRST_STEPS_STAGE_S, len(settings.models))
-    ends = RESERVE_S + SCORING_S * (1 + 2 * settings.final)
+    ends = _kept_free(settings)
     stages = [("first", "steps: official and ours in turns, each recipe", FIRST_STEPS_STAGE_S)]
     stages += [("first", model, share) for model in settings.models]
     stages += [("first", "scores and weights", SCORING_S * len(settings.models) + RESERVE_S)]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from . import ROOT
+
 PACKAGE = "reference_reasoner"
 SAVING_S = 60.0
 """Seconds that a training may take from SIGTERM to its end; the project promises 30."""

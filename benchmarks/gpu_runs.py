@@ -71,9 +71,9 @@ def train(
             process.kill()
             process.wait()
     ended = time.monotonic()
-    if code != STOPPED:
+    if code not in (0, STOPPED):  # its schedule may end before the deadline
         said = ending(log.read_text(encoding="utf-8", errors="replace"))
-        raise PieceError(f"training {model} left with {code}, not {STOPPED}: {said}")
+        raise PieceError(f"training {model} left with {code}, not 0 or {STOPPED}: {said}")
     session = Session(
         first_record=seen,
         to_step=_facts(project, model)["step"],
@@ -141,15 +141,15 @@ def curve(
     return points
 
 
-def evaluate(project: Project, model: str, split: str, again: bool) -> dict[str, Any]:
-    """Scores, with intervals, of the averaged weights at the stop."""
-    path = project.folder / f"{model}-{split}.json"
-    words = [PACKAGE, "evaluate", model, "--split", split, "--checkpoint", "last"]
-    words += ["--json", str(path), *(["--again", REASON] if again else [])]
-    project.run(*words)
+def evaluate(project: Project, model: str, *words: str) -> dict[str, Any]:
+    """Scores, with intervals, of the averaged weights at the stop; `words` say on what."""
+    path = project.folder / f"{model}-scores.json"
+    path.unlink(missing_ok=True)
+    command = [PACKAGE, "evaluate", model, "--checkpoint", "last", *words, "--json", str(path)]
+    project.run(*command)
     result = json.loads(path.read_text(encoding="utf-8"))
     kept = ("step", "examples", "weights_sha256", "data_fingerprint", "scores")
-    return {"command": shown(words), **{name: result[name] for name in kept}}
+    return {"command": shown(command), **{name: result[name] for name in kept if name in result}}
 
 
 def openings(project: Project) -> list[dict[str, Any]]:

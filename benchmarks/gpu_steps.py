@@ -2,8 +2,8 @@
 
 `gpu_steps` reads its request from standard input, in the project's own Python, and prints JSON:
 
-- `models`: each recipe's step, eager and, for one of them, compiled, with the seconds that the
-  first compiled steps took; the peak memory of a step; and the parts that its batch had to be
+- `models`: each recipe's step, eager and with its blocks compiled, and the seconds that the first
+  steps took; the peak memory of a step; and the parts that its batch had to be
   split into to fit.
 - `official`: medians of the official TRM code's step and of ours of `trm7m` at the official shape,
   taken in turns on the same batches; or why not.
@@ -158,7 +158,7 @@ def main() -> int:
     models = {}
     for name, each in asked["models"].items():
         models[name] = {"eager": recipe_times(each["preset"], each["flags"], asked["seconds"])}
-        if name == asked["compile"]:
+        if asked["compile"]:
             flags = [*each["flags"], "--runtime.compile=True"]
             models[name]["compiled"] = recipe_times(each["preset"], flags, asked["seconds"])
     each = next(iter(asked["models"].values()))

@@ -8,12 +8,13 @@ every stage, so that a piece that is cut off loses one stage.
     python -m benchmarks.gpu_training --piece second --work W --out O --final
 
 `first` takes a minute for steps of the official TRM code in turns with ours, times every recipe
-eager and one compiled, then trains `trm7m_mixing`, `trm7m` and `grid25m` for equal seconds and
+eager and compiled, then trains `trm7m_mixing`, `trm7m` and `grid25m` for equal seconds and
 scores each on validation by guesses (0, 1 to 4, 5 and more). `second` goes on with the best of
 them (or with `--favour`) for the rest of its minutes, from where the first piece left it if
-`--work` is still there, else from the beginning. `--final` then opens the shipped test split,
-once, for every model that was trained. `--plan` says what each minute buys and runs nothing;
-`--rehearse` does everything on a CPU in about two minutes with networks that learn nothing.
+`--work` is still there, else from the beginning, and scores it with more supervision steps too, and
+on the puzzles of a `--foreign` file. `--final` then opens the shipped test split, once, for every
+model that was trained. `--plan` says what each minute buys and runs nothing; `--rehearse` does
+everything on a CPU in about two minutes with networks that learn nothing.
 
 Runs from a checkout with `reference_impl/` in it and installs nothing. Python 3.11 or newer with
 torch >= 2.11, numpy, safetensors, matplotlib, typing_extensions. What a machine that only has
@@ -31,8 +32,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from . import ROOT
 from .gpu_pieces import PIECES, Settings, plan
-from .gpu_project import ROOT, PieceError
+from .gpu_project import PieceError
 from .gpu_recipes import MODELS
 
 
@@ -79,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, default=9.5, help="of a piece, at most; default: %(default)s")
     add("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
     add("--favour", choices=MODELS, help="what the second piece trains")
+    add("--foreign", type=Path, metavar="FILE", help="puzzles to score the favoured model on too")
+    add("--anneal", action="store_true", help="let the learning rate end with the second piece")
     add("--final", action="store_true", help="open the shipped test split at the end")
     add("--commit", metavar="SHA", help="of this checkout, where git is not there to ask")
     add("--flags", nargs="+", default=[], metavar="FLAG", help="section.field=VALUE, for `train`")
@@ -105,6 +109,8 @@ def _checked(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Sett
         parser.error(f"--data {flags.data}: `--piece data` has not made it")
     if not 0 < flags.minutes <= 10:
         parser.error(f"--minutes {flags.minutes:g}: more than 0 and at most 10")
+    if flags.foreign is not None and not flags.foreign.is_file():
+        parser.error(f"--foreign {flags.foreign}: there is no such file")
     for flag in flags.flags:
         if "=" not in flag:
             parser.error(f"--flags {flag}: write section.field=VALUE")
@@ -121,6 +127,8 @@ def _checked(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Sett
         minutes=flags.minutes,
         models=tuple(flags.models),
         favour=flags.favour,
+        foreign=None if flags.foreign is None else flags.foreign.resolve(),
+        anneal=flags.anneal and flags.piece == "second",
         final=flags.final,
         commit=flags.commit,
         more=tuple(f"--{flag}" for flag in flags.flags),

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.rendering import ROOT
-
-from .evidence import machine
+from . import ROOT
+from .claims import machine
 from .reference_project import PACKAGE, Reference
 
 OUT = ROOT / "results" / "learning"

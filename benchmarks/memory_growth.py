@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 
-from tests.rendering import ROOT
-
+from . import ROOT
 from .decode import exponent, resident_bytes
 from .memory_layer import WIDTH, both, keep_freed_memory, ours
 from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package

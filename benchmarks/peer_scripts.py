@@ -11,11 +11,9 @@ from typing import Any
 
 import torch
 
-from tests.rendering import ROOT
-
-from .evidence import machine
+from . import ROOT
+from .claims import Line, machine
 from .in_turns import LEAST_REPETITIONS
-from .reference_project import Line
 
 RESULTS = ROOT / "results" / "peers"
 

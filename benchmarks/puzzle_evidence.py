@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator
 
-from .reference_project import Line, Reference
+from .claims import Line
+from .reference_project import Reference
 
 
 def puzzles(reference: Reference) -> Iterator[Line]:

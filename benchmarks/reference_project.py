@@ -9,20 +9,10 @@ from pathlib import Path
 
 from tests.environments import overlay
 from tests.reference import answers, render_reference
-from tests.rendering import ROOT
+
+from . import ROOT
 
 PACKAGE = str(answers()["package_name"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One requirement and what came out."""
-
-    claim: str
-    required: str
-    measured: str
-    holds: bool | None
-    """None where nothing is required."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from .reference_project import PACKAGE, Line, Reference
+from .claims import Line
+from .reference_project import PACKAGE, Reference
 
 
 def solve(reference: Reference, more: Path | None) -> Iterator[Line]:

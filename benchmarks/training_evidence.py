@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from .reference_project import PACKAGE, Line, Reference
+from .claims import Line
+from .reference_project import PACKAGE, Reference
 
 MINUTES = 60
 

@@ -1,6 +1,8 @@
 """The rows that are asked of a GPU, rehearsed on a CPU; what is told of one that fails."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from benchmarks import gpu_rows
 
 from .refusals import refusal
+from .rendering import ROOT
 
 
 def test_rows_are_measured_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +37,13 @@ def test_a_row_that_takes_too_long_or_fails_is_told(
     said = capsys.readouterr().out
     assert "grid25m: stopped after 0 s" in said
     assert "decode: left with 2: decode: error: --preset smoke: only a causal model" in said
+
+
+def test_a_machine_without_copier_can_run_them() -> None:
+    modules = ["gpu_rows", "gpu_training", *(row.module.split(".")[-1] for row in gpu_rows.ROWS)]
+    names = [f"benchmarks.{name}" for name in modules if name != "gpu_bench"]
+    code = f"import sys; sys.modules['copier'] = None; import {', '.join(names)}"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_all_rows_fit_a_call_of_ten_minutes() -> None:

@@ -22,6 +22,7 @@ from reference_reasoner.models.trm_wrapper import States, latent_recursion
 from reference_reasoner.seeding import seed_globals
 from reference_reasoner.tasks.losses import answer_loss
 from reference_reasoner.training.checkpoint import load_weights
+from reference_reasoner.training.device import blocks_eager, compiled
 from reference_reasoner.training.request import TrainRequest
 from reference_reasoner.training.session import train
 from reference_reasoner.training.task import Carry, LossOutput, StepKeys
@@ -38,9 +39,9 @@ from .flood_fill import (
 KEYS = StepKeys(seed=0, step=1, micro=0, rank=0)
 
 
-def candidates(task: FloodFillTask, step: int) -> Batch:
+def candidates(task: FloodFillTask, step: int, rows: int = 8) -> Batch:
     (batch,) = training_batches(
-        task.datasets().train, batch_size=8, seed=0, first_step=step, last_step=step, workers=0
+        task.datasets().train, batch_size=rows, seed=0, first_step=step, last_step=step, workers=0
     )
     return batch
 
@@ -327,6 +328,36 @@ def test_stablemax_is_its_formula() -> None:
     huge = torch.tensor([1e4, -1e4], requires_grad=True)
     log_probabilities(huge, "stablemax")[0].backward()
     assert huge.grad.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compiled_block_by_block_it_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    really = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **given: really(self, backend=backend, **given)
+    )
+    runtime = replace(flood_fill().runtime, compile=True)
+    task = FloodFillTask(replace(flood_fill(), runtime=runtime))
+    eager, model = built(task), built(task)
+    assert compiled(task, model) is model
+    assert list(model.state_dict()) == list(eager.state_dict())
+    batch, carry = task.begin(None, candidates(task, 1))
+    for each in (eager, model):
+        sum(task.loss(each, batch, carry, KEYS).terms.values(), start=torch.zeros(())).backward()
+    for ours, theirs in zip(model.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    assert 1 <= len(graphs) <= 2  # with and without gradients, and not one a pass
+    before = len(graphs)
+    with blocks_eager(runtime), torch.no_grad():
+        task.predict(model, candidates(task, 2, rows=3))
+    assert len(graphs) == before
+    torch.compiler.reset()
 
 
 def test_it_trains_a_reasoner_only() -> None:

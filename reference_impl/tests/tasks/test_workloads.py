@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from torch import Tensor
 
 from reference_reasoner.config_fields import overlay
 from reference_reasoner.models.full_model import RecursiveReasoner
+from reference_reasoner.models.graphed_solving import GraphedReasoner
 from reference_reasoner.profiling.bench_steps import RealStep
 from reference_reasoner.profiling.fit_counting import carry_bytes
 from reference_reasoner.profiling.fit_vram import fit
+from reference_reasoner.profiling.inputs import untrained_model
 from reference_reasoner.profiling.timing import Limits
 from reference_reasoner.profiling.workloads import compiled_blocks, timings
 from reference_reasoner.project import BENCHED, PRESETS
 from reference_reasoner.seeding import seed_globals
+from reference_reasoner.tasks import workloads
 from reference_reasoner.tasks.mazes import MazeTask, maze_smoke
 from reference_reasoner.tasks.recall import RecallTask, lm25m, recall_smoke
 from reference_reasoner.tasks.sudoku import SudokuTask
@@ -31,6 +35,7 @@ from reference_reasoner.training.task import Task
 
 from ..profiling.bare_machine import bench_on_a_bare_machine
 from ..profiling.fakes import fake_cpu, fake_gpu
+from ..profiling.test_workloads import Backend
 from .flood_fill import FloodFillTask, flood_fill
 
 
@@ -84,11 +89,70 @@ def test_without_persistent_tokens_or_more_than_four_steps_less_is_said() -> Non
     assert only.description.startswith("flood_fill, 1 example of 10 tokens, 4 supervision steps")
 
 
-def test_a_causal_model_is_timed_by_one_forward_call() -> None:
+def test_a_causal_model_reads_a_whole_sequence_at_full_depth() -> None:
     task = RecallTask(recall_smoke())
-    assert task.workloads(task.build_model()) == ()
+    model = task.build_model().eval()
+    assert isinstance(model, RecursiveReasoner)
+    (workload,) = task.workloads(model)
+    assert workload.name == "prefill"
+    assert workload.description == (
+        "recall, 1 example of 14 tokens + 4 persistent ones, "
+        "3 supervision steps of 4 passes through 1 block"
+    )
+    *_, last = model.at_depth(*task.example_input(), 3)
+    torch.testing.assert_close(workload.run(), last.logits)
     (row,), _ = timings(task, fake_gpu(), Limits(warm_up=0, samples=1))
-    assert row["workload"] == "forward"
+    assert (row["workload"], row["mode"]) == ("prefill", "eager")
+
+
+@pytest.mark.parametrize("task", [SudokuTask(smoke()), RecallTask(recall_smoke())])
+def test_by_graphs_it_is_a_copy_that_runs(task: Task[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[Any] = []
+
+    def capture(run: Any) -> Any:
+        recorded.append(run)
+        run()
+        return run
+
+    monkeypatch.setattr(workloads, "captured", capture)
+    monkeypatch.setattr(workloads, "GraphedReasoner", partial(GraphedReasoner, capture=capture))
+    backend = Backend()
+    machine = replace(fake_gpu(compiler=backend), cuda_graphs=True)
+    rows, failure = timings(task, machine, Limits(warm_up=0, samples=1))
+    assert failure is None
+    modes = ["eager", "blocks compiled", "blocks compiled, CUDA graph"]
+    if task.causal:  # its blocks unroll a loop over chunks
+        modes = ["eager", "CUDA graph"]
+    names = [each.name for each in task.workloads(task.build_model())]
+    assert [(row["workload"], row["mode"]) for row in rows] == [
+        (name, mode) for mode in modes for name in names
+    ]
+    assert len(recorded) == 1  # one batch size, one step for however many are taken
+    assert bool(backend.graphs) == (not task.causal)
+
+
+def test_a_copy_works_with_its_own_weights() -> None:
+    config = overlay(smoke(), {"training.activation_checkpointing": True}, "test")
+    reasoner = untrained_model(SudokuTask(config), torch.device("cpu")).eval()
+    assert isinstance(reasoner, RecursiveReasoner)
+    tokens = torch.ones(1, 16, dtype=torch.int64)
+    own = workloads.fixed_copy(reasoner, torch.bfloat16, None)
+    with torch.no_grad():
+        assert own(tokens).answer.dtype == torch.bfloat16
+        for parameter in own.backbone.parameters():
+            parameter.zero_()
+        assert not torch.equal(own(tokens).answer.float(), reasoner(tokens).answer)
+
+
+def test_what_cannot_be_recorded_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(run: Any) -> Any:
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    monkeypatch.setattr(workloads, "captured", refuse)
+    machine = replace(fake_gpu(), cuda_graphs=True)
+    (row,), failure = timings(RecallTask(recall_smoke()), machine, Limits(warm_up=0, samples=1))
+    assert row["mode"] == "eager"
+    assert failure == "CUDA graph: RuntimeError: operation not permitted when stream is capturing"
 
 
 def test_solving_with_compiled_blocks_gives_the_same() -> None:

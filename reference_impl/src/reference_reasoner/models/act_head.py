@@ -159,9 +159,11 @@ def run_until_halted(
         stops = logit[: len(rows)].sigmoid() > threshold
         if count == max_steps:
             stops = torch.ones_like(stops)
-        # sorting needs no look at the device, so the number that stays is the only one a step
-        order = stops.int().argsort(stable=True)
+        # the only look at the device in a step
         staying = len(rows) - int(stops.sum())
+        if staying == len(rows):
+            continue
+        order = stops.int().argsort(stable=True)
         stay, stopped = order[:staying], order[staying:]
         done = rows[stopped]
         outputs[done], logits[done], steps[done] = output[stopped], logit[stopped], count

@@ -5,7 +5,7 @@ the Titans-MAG network (titans_mag), with a head that says when the answer is ri
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,6 +69,11 @@ class SupervisionStep(NamedTuple):
         return States(self.answer.detach(), self.latent.detach())
 
 
+SolvingState = tuple[Tensor, Tensor, Tensor]
+"""tokens int64 [B, T]; answer and latent [B, P + T, W]."""
+SolvingStep = Callable[[SolvingState], tuple[SolvingState, Tensor, Tensor]]
+
+
 class RecursiveReasoner(nn.Module):
     """tokens int64 [B, T] -> SupervisionStep; a pure function of its arguments.
 
@@ -126,8 +131,15 @@ class RecursiveReasoner(nn.Module):
         )
 
     def question(self, tokens: Tensor, *, with_persistent: bool = True) -> Tensor:
-        """tokens [B, T] -> embedded, the persistent tokens first, [B, P + T, W]."""
+        """tokens [B, T] -> embedded, the persistent tokens first, [B, P + T, W].
+
+        In autocast's dtype where that is on, and the states with it, as in TRM's code: what is
+        added up in float32 would be written and read at twice the bytes in every pass.
+        """
         embedded = self.embedding(tokens)
+        kind = embedded.device.type
+        if torch.is_autocast_enabled(kind):
+            embedded = embedded.to(torch.get_autocast_dtype(kind))
         if with_persistent:
             persistent = self.persistent.to(embedded.dtype).expand(len(tokens), -1, -1)
             embedded = torch.cat([persistent, embedded], 1)
@@ -155,32 +167,30 @@ class RecursiveReasoner(nn.Module):
         threshold: float,
         max_steps: int,
         compaction: Compaction = "exact",
+        step: SolvingStep | None = None,
     ) -> Halted:
         """Logits of the step at which each row is sure enough; rows that are done leave.
 
-        `compaction` is that of `run_until_halted`. Raises ValueError for a causal model, whose
-        halting logit has seen the future.
+        `compaction` is that of `run_until_halted`; `step` takes the place of `solving_step`.
+        Raises ValueError for a causal model, whose halting logit has seen the future.
         """
         if self.config.backbone.causal:
             raise ValueError("a causal model works at fixed depth: use at_depth() or decoding")
 
-        def step(
-            state: tuple[Tensor, Tensor, Tensor],
-        ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
-            out: SupervisionStep = self(*state)
-            return (state[0], *out.states), out.logits, out.halting
-
-        def select(
-            state: tuple[Tensor, Tensor, Tensor], rows: Tensor
-        ) -> tuple[Tensor, Tensor, Tensor]:
+        def select(state: SolvingState, rows: Tensor) -> SolvingState:
             return state[0][rows], state[1][rows], state[2][rows]
 
         start = self.initial(self.question(tokens))
         return run_until_halted(
-            step,
+            step or self.solving_step,
             (tokens, *start),
             select,
             threshold=threshold,
             max_steps=max_steps,
             compaction=compaction,
         )
+
+    def solving_step(self, state: SolvingState) -> tuple[SolvingState, Tensor, Tensor]:
+        """One supervision step: the state after it, logits [B, T, V] and halting logits [B]."""
+        out: SupervisionStep = self(*state)
+        return (state[0], *out.states), out.logits, out.halting

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ..config import RunConfig
 from ..data.dataset import Batch, collate
-from ..training.device import autocast
-from ..training.loop import compiled
+from ..training.device import autocast, compiled
 from ..training.parallel import Ranks
 from ..training.state import TrainingState, new_state
 from ..training.step import train_step
@@ -38,7 +37,7 @@ class RealStep:
         config: RunConfig = task.config
         model = untrained_model(task, machine.device)
         self._task = task
-        self._model = compiled(model, config)
+        self._model = compiled(task, model)
         self.state: TrainingState = new_state(model, config, machine.device)
         batch = collate([candidate] * config.training.batch_size)
         self._candidates = {name: value.to(machine.device) for name, value in batch.items()}
@@ -64,7 +63,7 @@ class SyntheticStep:
         model = untrained_model(task, machine.device)
         self._config = config
         self._machine = machine
-        self._model = compiled(model, config).train()
+        self._model = compiled(task, model).train()
         self._state: TrainingState = new_state(model, config, machine.device)
         rows = -(-config.training.batch_size // config.training.accumulation_steps)
         noise = with_noise(repeated(example_arguments(task), rows), config.seed)

@@ -13,8 +13,8 @@ from .machine import Machine, memory_figures, reset_memory
 from .timing import Limits, percentile, percentiles, sample_ms
 from .workloads import Timing, timings
 
-LATENCY_LIMITS = Limits(warm_up=10, samples=300, box_s=30.0)
-STEP_LIMITS = Limits(warm_up=1, samples=20, box_s=20.0)
+LATENCY_LIMITS = Limits(warm_up=10, samples=300, box_s=10.0)
+STEP_LIMITS = Limits(warm_up=1, samples=20, box_s=10.0)
 REPETITIONS = 5
 STEPS_BEFORE = 2
 """Steps before the peak is reset: then the optimizer's state and a carry are there."""

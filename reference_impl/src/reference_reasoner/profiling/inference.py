@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from ..config import RunConfig
-from ..training.device import autocast
-from ..training.loop import compiled
+from ..training.device import autocast, compiled
 from ..training.task import Task
 from .inputs import example_arguments, moved, repeated, untrained_model
 from .machine import Machine, memory_figures, reset_memory
@@ -103,7 +102,7 @@ def _caller(task: Task[Any], model: nn.Module, machine: Machine, size: int) -> C
     config: RunConfig = task.config
     if config.runtime.compile:
         torch.compiler.reset()  # each batch size is compiled as the first one is
-    ready = compiled(model, config)
+    ready = compiled(task, model)
     arguments = moved(repeated(example_arguments(task), size), machine.device)
 
     def call() -> None:

@@ -2,11 +2,13 @@
 
 A forward call is timed as the config runs it. A task's own workloads call parts of the model,
 which `runtime.compile` does not reach; where the machine has a compiler they are timed eager and
-once more with each block compiled.
+once more with each block compiled; on a GPU, where the workload can, also by CUDA graphs, with
+weights in the config's precision and each block compiled.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,13 +24,15 @@ from .timing import Limits
 
 FORWARD = "forward"
 EAGER, COMPILED, BLOCKS_COMPILED = "eager", "compiled", "blocks compiled"
+GRAPHED = "CUDA graph"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Timing = dict[str, Any]
 """`workload`, its `description`, the `mode` that it ran in, and the figures."""
 
 
 def timings(task: Task[Any], machine: Machine, limits: Limits) -> tuple[list[Timing], str | None]:
-    """A timing of each workload in each mode, and why blocks could not be compiled, if so."""
+    """A timing of each workload in each mode, and why one of the modes failed, if so."""
     config: RunConfig = task.config
     model = untrained_model(task, machine.device).eval()
     found = [_in_context(each, machine, config) for each in task.workloads(model)]
@@ -39,13 +43,22 @@ def timings(task: Task[Any], machine: Machine, limits: Limits) -> tuple[list[Tim
         only = Workload(name=FORWARD, description="one forward call of example_input()", run=call)
         return [_timing(only, mode, machine, limits)], None
     rows = [_timing(each, EAGER, machine, limits) for each in found]
-    if machine.compiler is None or not blocks_of(model):
-        return rows, None
-    try:
-        with compiled_blocks(model, machine.compiler):
-            return rows + _compiled_timings(found, machine, limits), None
-    except Exception as error:  # whatever a compiler, and what it calls, may raise
-        return rows, _in_one_line(error)
+    if not (blocks_of(model) and all(each.compiles for each in found)):
+        machine = replace(machine, compiler=None)
+    failure = None
+    if machine.compiler is not None:
+        try:
+            with compiled_blocks(model, machine.compiler):
+                rows += _compiled_timings(found, machine, limits)
+        except Exception as error:  # whatever a compiler, and what it calls, may raise
+            failure = _in_one_line(error)
+            machine = replace(machine, compiler=None)
+    if machine.cuda_graphs:
+        try:
+            rows += _graphed_timings(task.workloads(model), machine, config, limits)
+        except Exception as error:  # what cannot be recorded says so in many ways
+            failure = f"{failure or ''}{'; ' if failure else ''}{GRAPHED}: {_in_one_line(error)}"
+    return rows, failure
 
 
 def _in_context(workload: Workload, machine: Machine, config: RunConfig) -> Workload:
@@ -55,7 +68,7 @@ def _in_context(workload: Workload, machine: Machine, config: RunConfig) -> Work
         with torch.inference_mode(), autocast(machine.device, config.training):
             workload.run()
 
-    return Workload(name=workload.name, description=workload.description, run=run)
+    return replace(workload, run=run)
 
 
 def _timing(workload: Workload, mode: str, machine: Machine, limits: Limits) -> Timing:
@@ -79,6 +92,26 @@ def _compiled_timings(
         {**_timing(each, BLOCKS_COMPILED, machine, limits), "first_calls_s": first_calls_s}
         for each in workloads
     ]
+
+
+def _graphed_timings(
+    workloads: Sequence[Workload], machine: Machine, config: RunConfig, limits: Limits
+) -> list[Timing]:
+    dtype = DTYPES[config.training.precision]
+    mode = GRAPHED if machine.compiler is None else f"{BLOCKS_COMPILED}, {GRAPHED}"
+    rows = []
+    for each in workloads:
+        if each.graphed is None:
+            continue
+        began = machine.clock.now()
+        with torch.inference_mode():
+            run = each.graphed(dtype, machine.compiler)
+            run()  # this compiles and records, outside of the box of time
+            machine.clock.synchronise(machine.device)
+            first_calls_s = machine.clock.now() - began
+            row = _timing(replace(each, run=run), mode, machine, limits)
+        rows.append({**row, "first_calls_s": first_calls_s})
+    return rows
 
 
 def _in_one_line(error: Exception) -> str:

@@ -33,7 +33,7 @@ from ..seeding import torch_generator
 from ..training.task import Carry, LossOutput, ReportSection, Row, StepKeys, Task, Workload
 from .course import Course, asked_of, full_course, reasoner_of, stops
 from .losses import answer_loss, token_accuracy
-from .workloads import solving_workloads
+from .workloads import prefill_workloads, solving_workloads
 
 HALTING_WEIGHT = 0.5
 """Weight of the halting loss beside the answer's (TRM, figure 3)."""
@@ -47,6 +47,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
     """
 
     per_micro_batch = frozenset({"diversity"})
+    repeats_blocks = True
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__(config)
@@ -235,11 +236,10 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         return memory_sections(reasoner_of(model), examples, folder, batch_size=size)
 
     def workloads(self, model: nn.Module) -> Sequence[Workload]:
-        """A grid is solved, at full depth and stopped early; of a sequence, one forward call."""
-        if self.reasoner.backbone.causal:
-            return ()
+        """A grid is solved, at full depth and stopped early; a sequence is read at once."""
         tokens: Tensor = self.example_input()[0]
-        return solving_workloads(reasoner_of(model), tokens, self.name)
+        made = prefill_workloads if self.causal else solving_workloads
+        return made(reasoner_of(model), tokens, self.name)
 
 
 def _as(rows: Tensor, like: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Where the model runs and in which precision."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..config import RuntimeConfig, TrainingConfig
 from ..errors import RefusedInputError
+from .task import Task
 
 
 def choose_device(runtime: RuntimeConfig) -> torch.device:
@@ -31,6 +32,28 @@ def autocast(device: torch.device, training: TrainingConfig) -> AbstractContextM
     """The autocast context of forward passes; does nothing in fp32."""
     dtype = torch.float16 if training.precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=training.precision != "fp32")
+
+
+def compiled(task: Task[Any], model: nn.Module) -> nn.Module:
+    """`model`, or its compiled form; every step has one fixed shape, so none is dynamic.
+
+    Where the task says that a call repeats the blocks, each of them is compiled by itself and in
+    place: names of parameters stay as they are.
+    """
+    if not task.config.runtime.compile:
+        return model
+    if not task.repeats_blocks:
+        return torch.compile(model, dynamic=False)  # type: ignore[return-value]
+    for block in blocks_of(model):
+        block.compile(dynamic=False)
+    return model
+
+
+def blocks_eager(runtime: RuntimeConfig) -> AbstractContextManager[object]:
+    """Inside, compiled blocks run eager: the shapes of an evaluation would each be compiled."""
+    if not runtime.compile:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def build_scaler(device: torch.device, training: TrainingConfig) -> torch.amp.GradScaler | None:

@@ -22,7 +22,8 @@ from ..tracking.sinks import Record, read_records
 from ..training import checkpoint
 from ..training.checkpoint import DamagedError, Snapshot
 from ..training.hashing import weights_sha256
-from ..training.loop import compiled, explained
+from ..training.device import compiled
+from ..training.loop import explained
 from ..training.request import TrainRequest
 from ..training.run_files import Prepared
 from ..training.session import prepare
@@ -83,7 +84,7 @@ def replay(manifest: RunManifest, task: Task[Any], step: int) -> Replay:
         last_step=step,
         workers=0,
     )
-    model = compiled(state.model, prepared.config)
+    model = compiled(prepared.task, state.model)
     while state.step + 1 < step:
         config = with_steps(prepared.config, _steps_at(facts, state.step + 1))
         _step(prepared, state, model, next(batches), config)

@@ -109,9 +109,12 @@ def _pool(gates: Gates, mask: Tensor | None) -> _Pooled:
     shares = torch.stack(
         [-gates.log_keep.expm1(), gates.log_momentum.exp(), gates.rate, gates.inner_rate]
     )
+    count: Tensor | int
     if mask is None:
-        mask = torch.ones_like(gates.rate, dtype=torch.bool)
-    count = mask.sum(-1).clamp(min=1).to(shares.dtype)
-    forget, momentum, rate, inner_rate = (shares.masked_fill(~mask, 0).sum(-1) / count).unbind(0)
+        count = max(1, shares.shape[-1])
+    else:
+        count = mask.sum(-1).clamp(min=1).to(shares.dtype)
+        shares = shares.masked_fill(~mask, 0)
+    forget, momentum, rate, inner_rate = (shares.sum(-1) / count).unbind(0)
     one = _Pooled(1 - forget, momentum, rate / count, inner_rate / count)
     return _Pooled(*(each[:, None, None] for each in one))

@@ -66,7 +66,8 @@ class BlockCache(NamedTuple):
 
 def rms(x: Tensor) -> Tensor:
     """x [..., W] scaled to a root mean square of 1, without a gain (as in TRM)."""
-    return nn.functional.rms_norm(x, x.shape[-1:], eps=EPSILON)
+    # autocast would make float32 of it on some devices, and of every sum after it
+    return nn.functional.rms_norm(x, x.shape[-1:], eps=EPSILON).to(x.dtype)
 
 
 class SwiGLU(nn.Module):

@@ -59,6 +59,8 @@ class Machine:
     """None where nothing counts it."""
     compiler: str | Callable[..., Any] | None = None
     """torch.compile's backend for blocks; None where none are compiled."""
+    cuda_graphs: bool = False
+    """Whether the device launches recorded kernels together."""
 
     @property
     def on_gpu(self) -> bool:
@@ -94,6 +96,7 @@ def this_machine(runtime: RuntimeConfig) -> Machine:
         memory=CudaMemory(device=device),
         energy=nvml_energy(device),
         compiler="inductor",
+        cuda_graphs=True,
     )
 
 

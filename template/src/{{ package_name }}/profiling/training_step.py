@@ -10,7 +10,8 @@ from torch import nn
 from ..config import RunConfig
 from ..data.dataset import Batch
 from ..data.loader import training_batches
-from ..training.loop import compiled, explained
+from ..training.device import compiled
+from ..training.loop import explained
 from ..training.parallel import Ranks
 from ..training.state import TrainingState, new_state
 from ..training.step import train_step
@@ -77,7 +78,7 @@ def trainer(task: Task[Any], machine: Machine) -> Generator[Trainer, None, None]
     try:
         yield Trainer(
             task=task,
-            model=compiled(model, config),
+            model=compiled(task, model),
             state=new_state(model, config, machine.device),
             batches=batches,
             timer=PhaseTimer(machine.clock, machine.device),

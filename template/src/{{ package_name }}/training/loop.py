@@ -24,6 +24,7 @@ from ..tracking.manifest import RunManifest
 from ..tracking.sinks import Record, Sink
 from . import checkpoint, failpoints
 from .checkpoint import Snapshot
+from .device import blocks_eager, compiled
 from .guards import SignalGuard, StopRequested
 from .parallel import Ranks
 from .progress import Progress
@@ -67,7 +68,7 @@ def fit(job: Job) -> str:
     """
     training, state = job.config.training, job.state
     try:
-        model = compiled(state.model, job.config)
+        model = compiled(job.task, state.model)
         reason = _do_what_is_due(job)
         last = training.steps if job.stop_at is None else min(job.stop_at, training.steps)
         batches = training_batches(
@@ -136,10 +137,11 @@ def _evaluate(job: Job) -> None:
         failpoints.hit("evaluation")
         job.signals.poll()
 
-    scores = {"raw": job.evaluator(state.model, poll)}
-    if state.ema is not None:
-        with state.ema.applied(state.model):
-            scores["ema"] = job.evaluator(state.model, poll)
+    with blocks_eager(job.config.runtime):
+        scores = {"raw": job.evaluator(state.model, poll)}
+        if state.ema is not None:
+            with state.ema.applied(state.model):
+                scores["ema"] = job.evaluator(state.model, poll)
     selected = scores[training.select_on][job.task.primary_metric]
     sign = 1 if job.task.direction == "max" else -1
     improved = state.best is None or sign * selected > sign * state.best.value
@@ -204,13 +206,6 @@ def _record(job: Job, record: Record) -> None:
     wall_s = time.perf_counter() - job.started
     for sink in job.sinks:
         sink.write({"step": job.state.step, **record, "wall_s": wall_s})
-
-
-def compiled(model: nn.Module, config: RunConfig) -> nn.Module:
-    """`model`, or its compiled form; every step has one fixed shape, so none is dynamic."""
-    if not config.runtime.compile:
-        return model
-    return torch.compile(model, dynamic=False)  # type: ignore[return-value]
 
 
 @contextlib.contextmanager

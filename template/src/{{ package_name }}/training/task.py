@@ -22,6 +22,8 @@ from ..seeding import derive, torch_generator
 Carry = dict[str, Tensor]
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 Preset = Callable[[], RunConfig]
+Backend = str | Callable[..., Any]
+"""Of torch.compile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,11 @@ class Workload:
     description: str
     """What exactly runs, in a few words; it is printed and stored with the number."""
     run: Callable[[], object]
+    compiles: bool = True
+    """Whether its blocks compile in seconds: not where they unroll a loop over the input."""
+    graphed: Callable[[torch.dtype, Backend | None], Callable[[], object]] | None = None
+    """Makes it ready to run by CUDA graphs, with weights of that dtype and its blocks compiled by
+    that backend or not at all; what it returns runs. None where it cannot."""
 
 
 class Task(Generic[ConfigT]):
@@ -113,6 +120,12 @@ class Task(Generic[ConfigT]):
     direction: ClassVar[Literal["max", "min"]] = "max"
     causal: ClassVar[bool] = False
     """Whether an output must not depend on later positions of the input."""
+    repeats_blocks: ClassVar[bool] = False
+    """Whether a call of the model applies the members of its nn.ModuleLists many times.
+
+    `runtime.compile` then compiles each of them: one graph of the call would unroll it, and take
+    minutes to compile.
+    """
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """{variation: {dotted field: value}}: what `study ablate` compares unless it is told."""
     per_micro_batch: ClassVar[frozenset[str]] = frozenset()
