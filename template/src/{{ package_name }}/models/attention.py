@@ -165,17 +165,22 @@ class SelfAttention(nn.Module):
         Raises ValueError for attention that is not causal, and where there is no window and the
         capacity is used up.
         """
-        if not self.causal:
-            raise ValueError("only causal attention has a next token: model.backbone.causal")
+        self.check_room(cache)
         slots = cache.keys.shape[2]
-        if not self.window and cache.room < 1:
-            raise ValueError(f"the cache is full: its capacity is {slots} tokens")
         row = (cache.prefix + cache.seen % slots)[None]
         position = (cache.prefix + cache.seen)[None]
         cos, sin = rotary_angles(position, cache.all_keys, self.rotary_base)
         cache.visible.index_fill_(0, row, True)
         cache.seen.add_(1)
         return Place(row, cos, sin)
+
+    def check_room(self, cache: AttentionCache) -> None:
+        """Raises ValueError where there is no next token, as `next_place` says."""
+        if not self.causal:
+            raise ValueError("only causal attention has a next token: model.backbone.causal")
+        if not self.window and cache.room < 1:
+            slots = cache.keys.shape[2]
+            raise ValueError(f"the cache is full: its capacity is {slots} tokens")
 
     def step(
         self, x: Tensor, cache: AttentionCache, place: Place | None = None

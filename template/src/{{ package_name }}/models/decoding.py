@@ -37,7 +37,7 @@ def prefill(
     `capacity` is the longest sequence that a model without a window can go on to. Raises
     ValueError for a model that is not causal.
     """
-    blocks = _blocks(model)
+    blocks = causal_blocks(model)
     prefix = model.config.persistent_tokens
     caches: list[BlockCache] = []
 
@@ -54,7 +54,7 @@ def prefill(
 @torch.no_grad()
 def step(model: RecursiveReasoner, token: Tensor, state: DecodeState) -> tuple[Tensor, DecodeState]:
     """token int64 [B] -> its logits [B, V], and the state with it."""
-    blocks = _blocks(model)
+    blocks = causal_blocks(model)
     place = blocks[0].attention.next_place(state.caches[0].attention)
     before = iter(state.caches)
     caches: list[BlockCache] = []
@@ -70,7 +70,8 @@ def step(model: RecursiveReasoner, token: Tensor, state: DecodeState) -> tuple[T
     return model.logits(answer)[:, 0], DecodeState(tuple(caches), state.position + 1)
 
 
-def _blocks(model: RecursiveReasoner) -> list[MagBlock]:
+def causal_blocks(model: RecursiveReasoner) -> list[MagBlock]:
+    """In the order in which a pass applies them; raises ValueError for a model without a past."""
     if not model.config.backbone.causal:
         raise ValueError("only a causal model goes token by token: model.backbone.causal is False")
     return [block for block in model.backbone.blocks if isinstance(block, MagBlock)]
