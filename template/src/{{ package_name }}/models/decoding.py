@@ -13,9 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .attention import Place
 from .full_model import RecursiveReasoner
 from .titans_mag import BlockCache, MagBlock
 from .trm_wrapper import deep_recursion
+
+BlockStep = Callable[[MagBlock, Tensor, BlockCache, int, Place | None], tuple[Tensor, BlockCache]]
+"""(block, x [B, 1, W], cache, position, place) -> (the block's output [B, 1, W], cache)."""
 
 
 class DecodeState(NamedTuple):
@@ -52,8 +56,17 @@ def prefill(
 
 
 @torch.no_grad()
-def step(model: RecursiveReasoner, token: Tensor, state: DecodeState) -> tuple[Tensor, DecodeState]:
-    """token int64 [B] -> its logits [B, V], and the state with it."""
+def step(
+    model: RecursiveReasoner,
+    token: Tensor,
+    state: DecodeState,
+    *,
+    block_step: BlockStep = MagBlock.step,
+) -> tuple[Tensor, DecodeState]:
+    """token int64 [B] -> its logits [B, V], and the state with it.
+
+    `block_step` is `MagBlock.step`, maybe compiled.
+    """
     blocks = causal_blocks(model)
     place = blocks[0].attention.next_place(state.caches[0].attention)
     before = iter(state.caches)
@@ -61,7 +74,7 @@ def step(model: RecursiveReasoner, token: Tensor, state: DecodeState) -> tuple[T
 
     def net(x: Tensor) -> Tensor:
         for block in blocks:
-            x, cache = block.step(x, next(before), state.position, place)
+            x, cache = block_step(block, x, next(before), state.position, place)
             caches.append(cache)
         return x
 

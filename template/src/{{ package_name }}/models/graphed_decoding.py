@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from .cuda_graph import Capture, Run, captured
-from .decoding import DecodeState, causal_blocks, step
+from .decoding import BlockStep, DecodeState, causal_blocks, step
 from .full_model import RecursiveReasoner
-from .titans_mag import BlockCache
+from .titans_mag import BlockCache, MagBlock
 
 
 class GraphedDecoder:
@@ -29,13 +29,23 @@ class GraphedDecoder:
     are freed when it ends, and the graph would go on reading them. For bfloat16, cast the model
     before `prefill` (`model.to(torch.bfloat16)`); the memory stays in float32.
 
+    `block_step` may be `MagBlock.step` compiled, by `torch.compile(MagBlock.step, dynamic=False)`:
+    a graph saves the host's time between kernels, a compiler the kernels themselves. It compiles
+    once for a recording, as all blocks and passes are alike; a graph's kernels are `step`'s own
+    without it, and so are its results, to the bit.
+
     Raises RuntimeError for a model on another device than a GPU, unless `capture` is given, and
     inside of autocast; ValueError as `step` does, here already where no token fits.
     """
 
     @torch.no_grad()
     def __init__(
-        self, model: RecursiveReasoner, state: DecodeState, *, capture: Capture = captured
+        self,
+        model: RecursiveReasoner,
+        state: DecodeState,
+        *,
+        capture: Capture = captured,
+        block_step: BlockStep = MagBlock.step,
     ) -> None:
         keys = state.caches[0].attention.all_keys
         if capture is captured and not keys.is_cuda:
@@ -49,6 +59,7 @@ class GraphedDecoder:
             )
         self._model, self._given = model, state
         self._attention = causal_blocks(model)[0].attention
+        self._block_step = block_step
         self._token = torch.zeros(len(keys), dtype=torch.int64, device=keys.device)
         self.position = state.position
         """Tokens so far, persistent ones not counted."""
@@ -96,18 +107,24 @@ class GraphedDecoder:
 
     def _run_at(self, position: int) -> Run:
         """A step at a position that stands for all like it, from and into the same tensors."""
-        state = DecodeState(self._given.caches, position)
+        # the host looks at the room; a compiler would compile anew for each
+        caches = tuple(_with_room(each, 1) for each in self._given.caches)
+        state = DecodeState(caches, position)
 
         def run() -> None:
-            self._logits.copy_(step(self._model, self._token, state)[0])
+            logits, _ = step(self._model, self._token, state, block_step=self._block_step)
+            self._logits.copy_(logits)
 
         return run
 
     def _now(self, cache: BlockCache) -> BlockCache:
         """The cache with the room that is left; its tensors are up to date anyway."""
         taken = self.position - self._given.position
-        attention = cache.attention
-        return cache._replace(attention=attention._replace(room=max(0, attention.room - taken)))
+        return _with_room(cache, max(0, cache.attention.room - taken))
+
+
+def _with_room(cache: BlockCache, room: int) -> BlockCache:
+    return cache._replace(attention=cache.attention._replace(room=room))
 
 
 def _chunk_of(model: RecursiveReasoner) -> int:
