@@ -60,5 +60,7 @@ def _recorded(model: Any, state: Any, *, compiled: bool) -> Any:
 
     block_step: Any = MagBlock.step
     if compiled:
-        block_step = torch.compile(block_step, dynamic=False)
+        # a product with one row is then a sum, which is fused with what comes after it
+        options = {"coordinate_descent_tuning": True}
+        block_step = torch.compile(block_step, dynamic=False, options=options)
     return GraphedDecoder(model, state, block_step=block_step)

@@ -85,6 +85,8 @@ class Place(NamedTuple):
     """[1, D/2]: of its rotary angles."""
     sin: Tensor
     """[1, D/2]"""
+    unseen: Tensor
+    """[1, P + R], in the keys' dtype: -inf for rows that nobody has written, 0 for others."""
 
 
 class SelfAttention(nn.Module):
@@ -172,7 +174,8 @@ class SelfAttention(nn.Module):
         cos, sin = rotary_angles(position, cache.all_keys, self.rotary_base)
         cache.visible.index_fill_(0, row, True)
         cache.seen.add_(1)
-        return Place(row, cos, sin)
+        unseen = cache.all_keys.new_zeros(1, len(cache.visible))
+        return Place(row, cos, sin, unseen.masked_fill_(~cache.visible, -torch.inf))
 
     def check_room(self, cache: AttentionCache) -> None:
         """Raises ValueError where there is no next token, as `next_place` says."""
@@ -197,7 +200,7 @@ class SelfAttention(nn.Module):
         cache.all_keys.index_copy_(2, place.row, k)
         cache.all_values.index_copy_(2, place.row, v)
         out = scaled_dot_product_attention(
-            q, cache.all_keys, cache.all_values, attn_mask=cache.visible[None]
+            q, cache.all_keys, cache.all_values, attn_mask=place.unseen
         )
         return self._merged(out), cache._replace(room=cache.room if self.window else cache.room - 1)
 
