@@ -15,10 +15,13 @@ from torch import Tensor
 
 from .attention import Place
 from .full_model import RecursiveReasoner
+from .memory_deep import Position
 from .titans_mag import BlockCache, MagBlock
 from .trm_wrapper import deep_recursion
 
-BlockStep = Callable[[MagBlock, Tensor, BlockCache, int, Place | None], tuple[Tensor, BlockCache]]
+BlockStep = Callable[
+    [MagBlock, Tensor, BlockCache, Position, Place | None], tuple[Tensor, BlockCache]
+]
 """(block, x [B, 1, W], cache, position, place) -> (the block's output [B, 1, W], cache)."""
 
 
@@ -65,7 +68,7 @@ def step(
 ) -> tuple[Tensor, DecodeState]:
     """token int64 [B] -> its logits [B, V], and the state with it.
 
-    `block_step` is `MagBlock.step`, maybe compiled.
+    `block_step` stands for `MagBlock.step`.
     """
     blocks = causal_blocks(model)
     place = blocks[0].attention.next_place(state.caches[0].attention)

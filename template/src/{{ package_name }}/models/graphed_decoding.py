@@ -2,10 +2,10 @@
 
 B batch, N tokens, V vocabulary. A step launches thousands of small kernels; at a small batch the
 GPU is done with each before the host has launched the next. A recording launches them together,
-and repeats whatever Python decided when it was made. A step decides by its position, and by that
-only whether a chunk of the deep memory begins, where weights freeze: there is one recording for
-tokens that begin a chunk and one for others, and the host, which counts tokens, chooses. It also
-counts the room that is left: a recording looks at no capacity.
+and repeats whatever Python decided when it was made. A step decides by its position alone, and by
+that only whether a chunk of the deep memory begins, where weights freeze: freezing is a recording
+of its own, and the host, which counts tokens, says when. It also counts the room that is left: a
+recording looks at no capacity.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from .cuda_graph import Capture, Run, captured
+from .attention import Place
+from .cuda_graph import Capture, captured
 from .decoding import BlockStep, DecodeState, causal_blocks, step
 from .full_model import RecursiveReasoner
+from .memory_deep import DeepState, Position, freeze
 from .titans_mag import BlockCache, MagBlock
 
 
@@ -31,8 +33,9 @@ class GraphedDecoder:
 
     `block_step` may be `MagBlock.step` compiled, by `torch.compile(MagBlock.step, dynamic=False)`:
     a graph saves the host's time between kernels, a compiler the kernels themselves. It compiles
-    once for a recording, as all blocks and passes are alike; a graph's kernels are `step`'s own
-    without it, and so are its results, to the bit.
+    once, as all blocks and passes are alike, and never sees weights freeze: of two tensors that
+    it writes, one with the other's old values, inductor (2.13) gave both the new ones. Without
+    it the kernels are `step`'s own, and so are the results, to the bit.
 
     Raises RuntimeError for a model on another device than a GPU, unless `capture` is given, and
     inside of autocast; ValueError as `step` does, here already where no token fits.
@@ -60,17 +63,18 @@ class GraphedDecoder:
         self._model, self._given = model, state
         self._attention = causal_blocks(model)[0].attention
         self._block_step = block_step
+        # the host looks at the room; a compiler would compile anew for each
+        self._caches = tuple(_with_room(each, 1) for each in state.caches)
+        memories = [each.memory.state for each in state.caches if each.memory is not None]
+        self._frozen = [each for each in memories if isinstance(each, DeepState)]
         self._token = torch.zeros(len(keys), dtype=torch.int64, device=keys.device)
         self.position = state.position
         """Tokens so far, persistent ones not counted."""
         with _undisturbed(_tensors(state)):
             # refuses what cannot be decoded before anything is recorded
             self._logits = step(model, self._token, state)[0].clone()
-            self._chunk = _chunk_of(model)
-            self._runs = {
-                begins: capture(self._run_at(0 if begins else 1))
-                for begins in ((True, False) if self._chunk > 1 else (True,))
-            }
+            self._run = capture(self._step)
+            self._begin_chunk = capture(self._freeze) if self._frozen else None
 
     @property
     def state(self) -> DecodeState:
@@ -91,7 +95,9 @@ class GraphedDecoder:
             )
         self._attention.check_room(self._now(self._given.caches[0]).attention)
         self._token.copy_(token)
-        self._runs[self.position % self._chunk == 0]()
+        if self._begin_chunk and self.position % self._model.config.backbone.memory.chunk == 0:
+            self._begin_chunk()
+        self._run()
         self.position += 1
         return self._logits
 
@@ -105,17 +111,21 @@ class GraphedDecoder:
             chosen.append(self.step(chosen[-1]).argmax(-1))
         return torch.stack(chosen, 1)[:, 1:]
 
-    def _run_at(self, position: int) -> Run:
-        """A step at a position that stands for all like it, from and into the same tensors."""
-        # the host looks at the room; a compiler would compile anew for each
-        caches = tuple(_with_room(each, 1) for each in self._given.caches)
-        state = DecodeState(caches, position)
+    def _step(self) -> None:
+        """From and into the same tensors in every call."""
+        state = DecodeState(self._caches, self.position)
+        logits, _ = step(self._model, self._token, state, block_step=self._advance)
+        self._logits.copy_(logits)
 
-        def run() -> None:
-            logits, _ = step(self._model, self._token, state, block_step=self._block_step)
-            self._logits.copy_(logits)
+    def _advance(
+        self, block: MagBlock, x: Tensor, cache: BlockCache, position: Position, place: Place | None
+    ) -> tuple[Tensor, BlockCache]:
+        """One block; no token begins a chunk for it."""
+        return self._block_step(block, x, cache, None, place)
 
-        return run
+    def _freeze(self) -> None:
+        for each in self._frozen:
+            freeze(each)
 
     def _now(self, cache: BlockCache) -> BlockCache:
         """The cache with the room that is left; its tensors are up to date anyway."""
@@ -125,12 +135,6 @@ class GraphedDecoder:
 
 def _with_room(cache: BlockCache, room: int) -> BlockCache:
     return cache._replace(attention=cache.attention._replace(room=room))
-
-
-def _chunk_of(model: RecursiveReasoner) -> int:
-    """Tokens between those at which weights freeze; 1, all are alike, where none ever do."""
-    backbone = model.config.backbone
-    return backbone.memory.chunk if backbone.use_memory and backbone.memory.depth > 1 else 1
 
 
 def _tensors(state: DecodeState) -> list[Tensor]:
