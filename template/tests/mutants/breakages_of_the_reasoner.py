@@ -218,8 +218,8 @@ OF_MEMORY = (
     Breakage(
         what="a decoded token takes its chunk's weights one token late",
         file="models/memory_deep.py",
-        old="if position % chunk == 0:",
-        new="if position % chunk == 1 % chunk:",
+        old="position % chunk == 0:",
+        new="position % chunk == 1 % chunk:",
         test=f"{DEEP}::test_prefill_and_steps_are_the_whole[4-exact]",
     ),
     Breakage(
