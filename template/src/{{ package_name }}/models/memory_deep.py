@@ -162,11 +162,13 @@ def deep_step(
     state = found_by(position, state, chunk=chunk)
     z = apply(k, state.frozen_first)
     if gradient == "exact":
-        inputs, error = features(z), apply(features(z), state.second) - v
+        inputs = features(z)
+        error = apply(inputs, state.second) - v
         back, rate = apply(error, state.frozen_second.mT), gates.inner_rate / chunk
         first_error = features_backward(z, back)
     else:
-        inputs, error = silu(z), apply(silu(z), state.frozen_second) - v
+        inputs = silu(z)
+        error = apply(inputs, state.frozen_second) - v
         back, rate = apply(error, state.frozen_second.mT), gates.rate
         first_error = back * silu_slope(z)
     first = step_layer(state.first, state.first_momentum, k, first_error, gates, rate)
