@@ -4,6 +4,7 @@
 tokens; the contexts take turns. Tokens a second, the exponent of a token's time over the length of
 its context (0 is flat, 1 is what attention to everything costs), and the bytes of the state, what
 its tensors keep alive included. `PYTHONPATH=FOLDER/src` measures the project in FOLDER.
+`--device cuda --graph` decodes with one launch a token, `--compile` with compiled blocks in it.
 """
 
 import argparse
@@ -14,16 +15,17 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from .decoders import Decoder
 from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package
 
 CONTEXTS = (1024, 4096, 16384, 65536)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MOST_EXPONENT = 0.05
 """Over 64 times the context a token may take 1.23 times as long."""
 
@@ -36,18 +38,22 @@ def main(argv: list[str]) -> int:
     _refuse(parser, flags)
     use_our_package()
     try:
-        model = causal_model(flags.preset, flags.set, flags.seed).to(device)
-        decoders = [Decoder(model, context, flags.seed) for context in flags.contexts]
+        model = causal_model(flags.preset, flags.set, flags.seed).to(device, DTYPES[flags.dtype])
+        options = {"graph": flags.graph, "compiled": flags.compile}
+        decoders = [Decoder(model, context, flags.seed, **options) for context in flags.contexts]
     except ValueError as error:
         parser.error(str(error))
     resident = resident_bytes()
     taken = seconds_in_turns(
         decoders, time.perf_counter, tokens=flags.tokens, repetitions=flags.repetitions
     )
+    waits = {each.context: each.waits(time.perf_counter, flags.tokens) for each in decoders}
     grown = None if resident is None else (resident_bytes() or 0) - resident
     figures = {
-        "model": {"preset": flags.preset, "set": flags.set},
+        "model": {"preset": flags.preset, "set": flags.set, "dtype": flags.dtype},
+        **options,
         **summary(dict(zip(flags.contexts, taken, strict=True)), flags.tokens),
+        "p50_ms": {str(context): 1e3 * statistics.median(x) for context, x in waits.items()},
         "state_bytes": {str(each.context): each.state_bytes() for each in decoders},
         "resident_growth_bytes": grown,
     }
@@ -64,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--contexts", type=int, nargs="+", default=list(CONTEXTS), metavar="TOKENS")
     add("--tokens", type=int, default=128, metavar="N", help="of each repetition; default: 128")
+    add("--dtype", choices=tuple(DTYPES), default="fp32", help="of the weights; default: fp32")
+    add("--graph", action="store_true", help="record a token as a CUDA graph")
+    add("--compile", action="store_true", help="compile the blocks that --graph records")
     add("--seed", type=int, default=0, metavar="N", help="of weights and tokens; default: 0")
     return parser
 
@@ -75,6 +84,10 @@ def _refuse(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         parser.error(f"--contexts {flags.contexts}: give at least two different ones, from 1 on")
     if flags.tokens < 1:
         parser.error(f"--tokens {flags.tokens}: at least one")
+    if flags.graph and flags.device != "cuda":
+        parser.error("--graph records a CUDA graph: it needs --device cuda")
+    if flags.compile and not flags.graph:
+        parser.error("--compile is of blocks that --graph records: give both")
 
 
 def causal_model(preset: str, settings: Sequence[str], seed: int) -> Any:
@@ -109,36 +122,6 @@ def setting(words: str) -> tuple[str, Any]:
         return name, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"--set {words}: write FIELD=VALUE, the value as in TOML") from error
-
-
-class Decoder:
-    """A model that has read `context` random tokens, and goes on with random ones."""
-
-    def __init__(self, model: Any, context: int, seed: int) -> None:
-        from reference_reasoner.models import decoding
-
-        self.context = context
-        self._decoding, self._model = decoding, model
-        generator = torch.Generator().manual_seed(seed)
-        vocabulary = model.embedding.num_embeddings
-        tokens = torch.randint(vocabulary, (1, context), generator=generator)
-        tokens = tokens.to(model.persistent.device)
-        _, self.state = decoding.prefill(model, tokens)
-        self._token = tokens[:, -1]
-
-    def go_on(self, tokens: int) -> None:
-        """Decode so many tokens more; each answer is the next token."""
-        for _ in range(tokens):
-            logits, self.state = self._decoding.step(self._model, self._token, self.state)
-            self._token = logits.argmax(-1)
-        if self._token.is_cuda:
-            torch.cuda.synchronize()
-
-    def state_bytes(self) -> int:
-        """Of all caches; what several of them share counts once."""
-        tensors = [x for x in tree_leaves(self.state.caches) if isinstance(x, Tensor)]
-        storages = {x.untyped_storage().data_ptr(): x.untyped_storage() for x in tensors}
-        return sum(each.nbytes() for each in storages.values())
 
 
 def seconds_in_turns(
@@ -186,6 +169,7 @@ def judged(figures: Mapping[str, Any]) -> list[Line]:
     growth, sizes = figures["time_exponent"], set(figures["state_bytes"].values())
     return [
         *map(_rate, figures["contexts"]),
+        *starmap(_wait, figures["p50_ms"].items()),
         Line(
             claim="time of a decoded token over the length of its context, exponent",
             required=f"<= {MOST_EXPONENT}",
@@ -207,6 +191,15 @@ def _rate(row: Mapping[str, Any]) -> Line:
         claim=f"tokens/s, decoded after {row['context_tokens']:,} others",
         required="reported",
         measured=f"{rate:,.1f} ({slow:,.1f} to {fast:,.1f})",
+        holds=None,
+    )
+
+
+def _wait(context: str, milliseconds: float) -> Line:
+    return Line(
+        claim=f"ms until a token is there, p50, after {int(context):,} others",
+        required="reported",
+        measured=f"{milliseconds:.3f}",
         holds=None,
     )
 

@@ -60,6 +60,7 @@ def test_contexts_take_turns_after_a_warm_up() -> None:
 def test_flat_is_flat(growth: float, sizes: list[int], holds: list[bool]) -> None:
     figures = {
         "contexts": [],
+        "p50_ms": {},
         "time_exponent": growth,
         "time_exponent_spread": [growth, growth],
         "state_bytes": dict(enumerate(sizes)),
@@ -75,7 +76,16 @@ def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["tokens_per_s"] > 0 for row in written["contexts"])
     assert len(set(written["state_bytes"].values())) == 1
     assert written["model"]["set"] == ["model.backbone.window=3"]
+    assert written["model"]["dtype"] == "fp32"
+    assert written["graph"] is written["compiled"] is False
+    assert set(written["p50_ms"]) == {"8", "32"}
     assert "decoded after 32 others" in capsys.readouterr().out
+
+
+def test_weights_in_bfloat16_decode_too(tmp_path: Path) -> None:
+    out = tmp_path / "decode.json"
+    assert main([*SMALL, "--dtype", "bf16", "--json", str(out)]) in (0, 1)
+    assert json.loads(out.read_text(encoding="utf-8"))["model"]["dtype"] == "bf16"
 
 
 @pytest.mark.parametrize(
@@ -86,6 +96,9 @@ def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--contexts", "8", "9", "8"), "at least two different ones"),
         (("--contexts", "0", "8"), "from 1 on"),
         (("--tokens", "0"), "--tokens 0"),
+        (("--graph",), "--graph records a CUDA graph: it needs --device cuda"),
+        (("--compile",), "give both"),
+        (("--dtype", "int8"), "int8"),
         (("--device", "abacus"), "--device abacus: cpu or cuda"),
         (("--json", "no/where.json"), "there is no folder no"),
         (("--preset", "default"), "only a causal model with a window"),
