@@ -65,7 +65,10 @@ ROWS = (
     Row(
         name="decode",
         module="benchmarks.decode",
-        words=("--device", "cuda", "--preset", "lm25m", "--contexts", "1024", "8192"),
+        words=(
+            *("--device", "cuda", "--preset", "lm25m", "--contexts", "1024", "8192"),
+            *("--graph", "--compile", "--dtype", "bf16"),
+        ),
         rehearsal=("--preset", "recall_smoke", "--contexts", "16", "32", "--tokens", "2"),
         seconds=90,
     ),

@@ -12,6 +12,7 @@ RECURSION = "models/test_trm_wrapper.py"
 HEAD = "models/test_act_head.py"
 MODEL = "models/test_full_model.py"
 DECODING = "models/test_decoding.py"
+GRAPHED = "models/test_graphed_decoding.py"
 PRESETS = "models/test_presets.py::test_a_preset_has_exactly_as_many_parameters_as_it_says"
 FAILURES = "models/test_failures.py"
 SUPERVISION = "tasks/test_deep_supervision.py"
@@ -217,8 +218,8 @@ OF_MEMORY = (
     Breakage(
         what="a decoded token takes its chunk's weights one token late",
         file="models/memory_deep.py",
-        old="if position % chunk == 0:",
-        new="if position % chunk == 1 % chunk:",
+        old="position % chunk == 0:",
+        new="position % chunk == 1 % chunk:",
         test=f"{DEEP}::test_prefill_and_steps_are_the_whole[4-exact]",
     ),
     Breakage(
@@ -447,6 +448,20 @@ OF_THE_NETWORK = (
         old="DecodeState(tuple(caches), state.position + 1)",
         new="DecodeState(tuple(caches), state.position)",
         test=f"{DECODING}::test_prefill_and_steps_equal_the_parallel_pass[deep-4]",
+    ),
+    Breakage(
+        what="weights are frozen by the first recorded token only",
+        file="models/graphed_decoding.py",
+        old="self.position % self._model.config",
+        new="(self.position - self._given.position) * self._model.config",
+        test=f"{GRAPHED}::test_it_equals_steps_bit_for_bit[deep-3-2]",
+    ),
+    Breakage(
+        what="what is recorded has happened",
+        file="models/graphed_decoding.py",
+        old="            each.copy_(values)\n",
+        new="            values.copy_(each)\n",
+        test=f"{GRAPHED}::test_recording_leaves_the_state_as_it_was[deep]",
     ),
     Breakage(
         what="decoding stops at the first supervision step",

@@ -85,6 +85,8 @@ class Place(NamedTuple):
     """[1, D/2]: of its rotary angles."""
     sin: Tensor
     """[1, D/2]"""
+    unseen: Tensor
+    """[1, P + R], in the keys' dtype: -inf for rows that nobody has written, 0 for others."""
 
 
 class SelfAttention(nn.Module):
@@ -165,17 +167,23 @@ class SelfAttention(nn.Module):
         Raises ValueError for attention that is not causal, and where there is no window and the
         capacity is used up.
         """
-        if not self.causal:
-            raise ValueError("only causal attention has a next token: model.backbone.causal")
+        self.check_room(cache)
         slots = cache.keys.shape[2]
-        if not self.window and cache.room < 1:
-            raise ValueError(f"the cache is full: its capacity is {slots} tokens")
         row = (cache.prefix + cache.seen % slots)[None]
         position = (cache.prefix + cache.seen)[None]
         cos, sin = rotary_angles(position, cache.all_keys, self.rotary_base)
         cache.visible.index_fill_(0, row, True)
         cache.seen.add_(1)
-        return Place(row, cos, sin)
+        unseen = cache.all_keys.new_zeros(1, len(cache.visible))
+        return Place(row, cos, sin, unseen.masked_fill_(~cache.visible, -torch.inf))
+
+    def check_room(self, cache: AttentionCache) -> None:
+        """Raises ValueError where there is no next token, as `next_place` says."""
+        if not self.causal:
+            raise ValueError("only causal attention has a next token: model.backbone.causal")
+        if not self.window and cache.room < 1:
+            slots = cache.keys.shape[2]
+            raise ValueError(f"the cache is full: its capacity is {slots} tokens")
 
     def step(
         self, x: Tensor, cache: AttentionCache, place: Place | None = None
@@ -192,7 +200,7 @@ class SelfAttention(nn.Module):
         cache.all_keys.index_copy_(2, place.row, k)
         cache.all_values.index_copy_(2, place.row, v)
         out = scaled_dot_product_attention(
-            q, cache.all_keys, cache.all_values, attn_mask=cache.visible[None]
+            q, cache.all_keys, cache.all_values, attn_mask=place.unseen
         )
         return self._merged(out), cache._replace(room=cache.room if self.window else cache.room - 1)
 

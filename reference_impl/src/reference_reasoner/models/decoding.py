@@ -13,9 +13,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .attention import Place
 from .full_model import RecursiveReasoner
+from .memory_deep import Position
 from .titans_mag import BlockCache, MagBlock
 from .trm_wrapper import deep_recursion
+
+BlockStep = Callable[
+    [MagBlock, Tensor, BlockCache, Position, Place | None], tuple[Tensor, BlockCache]
+]
+"""(block, x [B, 1, W], cache, position, place) -> (the block's output [B, 1, W], cache)."""
 
 
 class DecodeState(NamedTuple):
@@ -37,7 +44,7 @@ def prefill(
     `capacity` is the longest sequence that a model without a window can go on to. Raises
     ValueError for a model that is not causal.
     """
-    blocks = _blocks(model)
+    blocks = causal_blocks(model)
     prefix = model.config.persistent_tokens
     caches: list[BlockCache] = []
 
@@ -52,16 +59,25 @@ def prefill(
 
 
 @torch.no_grad()
-def step(model: RecursiveReasoner, token: Tensor, state: DecodeState) -> tuple[Tensor, DecodeState]:
-    """token int64 [B] -> its logits [B, V], and the state with it."""
-    blocks = _blocks(model)
+def step(
+    model: RecursiveReasoner,
+    token: Tensor,
+    state: DecodeState,
+    *,
+    block_step: BlockStep = MagBlock.step,
+) -> tuple[Tensor, DecodeState]:
+    """token int64 [B] -> its logits [B, V], and the state with it.
+
+    `block_step` stands for `MagBlock.step`.
+    """
+    blocks = causal_blocks(model)
     place = blocks[0].attention.next_place(state.caches[0].attention)
     before = iter(state.caches)
     caches: list[BlockCache] = []
 
     def net(x: Tensor) -> Tensor:
         for block in blocks:
-            x, cache = block.step(x, next(before), state.position, place)
+            x, cache = block_step(block, x, next(before), state.position, place)
             caches.append(cache)
         return x
 
@@ -70,7 +86,8 @@ def step(model: RecursiveReasoner, token: Tensor, state: DecodeState) -> tuple[T
     return model.logits(answer)[:, 0], DecodeState(tuple(caches), state.position + 1)
 
 
-def _blocks(model: RecursiveReasoner) -> list[MagBlock]:
+def causal_blocks(model: RecursiveReasoner) -> list[MagBlock]:
+    """In the order in which a pass applies them; raises ValueError for a model without a past."""
     if not model.config.backbone.causal:
         raise ValueError("only a causal model goes token by token: model.backbone.causal is False")
     return [block for block in model.backbone.blocks if isinstance(block, MagBlock)]

@@ -33,6 +33,8 @@ from .memory_linear import (
 )
 
 Gradient = Literal["exact", "stale"]
+Position = int | None
+"""A token's, from the start of the sequence (0); None where `freeze` has seen to chunks."""
 
 
 class DeepState(NamedTuple):
@@ -150,7 +152,7 @@ def deep_step(
     *,
     chunk: int,
     gradient: Gradient,
-    position: int,
+    position: Position,
 ) -> tuple[Tensor, DeepState]:
     """`deep_memory` for one token: q, k [N, D], v [N, V], gates [N] -> ([N, V], state).
 
@@ -160,11 +162,13 @@ def deep_step(
     state = found_by(position, state, chunk=chunk)
     z = apply(k, state.frozen_first)
     if gradient == "exact":
-        inputs, error = features(z), apply(features(z), state.second) - v
+        inputs = features(z)
+        error = apply(inputs, state.second) - v
         back, rate = apply(error, state.frozen_second.mT), gates.inner_rate / chunk
         first_error = features_backward(z, back)
     else:
-        inputs, error = silu(z), apply(silu(z), state.frozen_second) - v
+        inputs = silu(z)
+        error = apply(inputs, state.frozen_second) - v
         back, rate = apply(error, state.frozen_second.mT), gates.rate
         first_error = back * silu_slope(z)
     first = step_layer(state.first, state.first_momentum, k, first_error, gates, rate)
@@ -173,11 +177,17 @@ def deep_step(
     return read_deep(q[:, None], state, gradient=gradient)[:, 0], state
 
 
-def found_by(position: int, state: DeepState, *, chunk: int) -> DeepState:
+def found_by(position: Position, state: DeepState, *, chunk: int) -> DeepState:
     """The state as the token at `position` finds it: where a chunk begins, weights freeze."""
-    if position % chunk == 0:
+    if position is not None and position % chunk == 0:
         return state._replace(frozen_first=state.first, frozen_second=state.second)
     return state
+
+
+def freeze(state: DeepState) -> None:
+    """In place, before the first token of a chunk, whose step then gets no position."""
+    state.frozen_first.copy_(state.first)
+    state.frozen_second.copy_(state.second)
 
 
 def read_deep(q: Tensor, state: DeepState, *, gradient: Gradient = "exact") -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .document_layout import DocumentLayout
-from .memory_deep import DeepState, deep_memory, deep_step, read_deep
+from .memory_deep import DeepState, Position, deep_memory, deep_step, read_deep
 from .memory_gates import Gates
 from .memory_linear import LinearState, linear_memory, linear_step
 from .memory_pairs import PairsByBlock, by_head
@@ -138,7 +138,7 @@ class NeuralMemory(nn.Module):
             raise ValueError("a memory that is written as a set cannot go token by token")
         return self.recall(x, prefix, None)
 
-    def step(self, x: Tensor, cache: MemoryCache, position: int) -> tuple[Tensor, MemoryCache]:
+    def step(self, x: Tensor, cache: MemoryCache, position: Position) -> tuple[Tensor, MemoryCache]:
         """One more token x [B, 1, W], the `position`-th of its document (from 0)."""
         mixed, tail = self.convolution.step(self.qkv(x), cache.tail)
         heads = Heads(*(each[:, 0] for each in self._heads(mixed)))
@@ -148,7 +148,7 @@ class NeuralMemory(nn.Module):
         return self._output(read[:, None], x), MemoryCache(state, tail)
 
     def write(
-        self, heads: Heads, gates: Gates, state: State, position: int
+        self, heads: Heads, gates: Gates, state: State, position: Position
     ) -> tuple[Tensor, State]:
         """One token, [N, D] each and gates [N]: what it reads after its write, and the state."""
         if isinstance(state, DeepState):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionCache, Place, SelfAttention
+from .memory_deep import Position
 from .neural_memory import MemoryCache, MemoryConfig, NeuralMemory
 from .trm_wrapper import truncated_normal
 
@@ -155,7 +156,7 @@ class MagBlock(nn.Module):
         return self._joined(x, attended, recalled), BlockCache(attention, memory)
 
     def step(
-        self, x: Tensor, cache: BlockCache, position: int, place: Place | None = None
+        self, x: Tensor, cache: BlockCache, position: Position, place: Place | None = None
     ) -> tuple[Tensor, BlockCache]:
         """One more token x [B, 1, W], the `position`-th (from 0, persistent ones not counted).
 
