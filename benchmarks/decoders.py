@@ -60,7 +60,5 @@ def _recorded(model: Any, state: Any, *, compiled: bool) -> Any:
 
     block_step: Any = MagBlock.step
     if compiled:
-        # a product with one row is then a sum, which is fused with what comes after it
-        options = {"coordinate_descent_tuning": True}
-        block_step = torch.compile(block_step, dynamic=False, options=options)
+        block_step = torch.compile(block_step, dynamic=False)
     return GraphedDecoder(model, state, block_step=block_step)

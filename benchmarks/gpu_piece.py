@@ -20,7 +20,7 @@ STEPS_LIMIT_S = 150.0
 EVALUATION_EVERY_S = 20.0
 MORE_STEPS = 64
 """Supervision steps of a second look at how far the favoured model gets; 16 in training."""
-REHEARSED = {"steps_s": 0.2, "train_s": 1.0, "every_steps": 10}
+REHEARSED = {"steps_s": 0.2, "train_s": 2.5, "every_steps": 10}
 REHEARSED_SHAPE = {"batch_size": 8, "H_cycles": 2, "L_cycles": 1, "L_layers": 2, "width": 64}
 REHEARSED_PARTS = {"minimal": 40}
 LEAST_TO_SCORE_S = 12.0
@@ -115,9 +115,12 @@ class Piece:
         shape = REHEARSED_SHAPE if settings.rehearse else OFFICIAL_SHAPE
         asked = {
             "seconds": REHEARSED["steps_s"] if settings.rehearse else STEPS_S,
-            "compile": not settings.rehearse,
             "models": {
-                n: {"preset": recipes[n].preset, "flags": [*recipes[n].flags(), *own]}
+                n: {
+                    "preset": recipes[n].preset,
+                    "flags": [*recipes[n].flags(), *own],
+                    "compile": recipes[n].compiles and not settings.rehearse,
+                }
                 for n in models
             },
             "official": with_official

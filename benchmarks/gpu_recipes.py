@@ -49,6 +49,8 @@ class Recipe:
     recursions: int = 2
     """T, of which the last one has a gradient."""
     learning_rate: float = 4e-4
+    compiles: bool = True
+    """Whether its blocks compile in seconds, forwards and backwards; with memory in a minute."""
     more: Sequence[str] = ()
     """Flags that come last."""
 
@@ -76,7 +78,7 @@ class Recipe:
 MODELS = {
     "trm7m_mixing": Recipe(preset="trm7m_mixing"),
     "trm7m": Recipe(preset="trm7m"),
-    "grid25m": Recipe(preset="grid25m", learning_rate=3e-4),
+    "grid25m": Recipe(preset="grid25m", learning_rate=3e-4, compiles=False),
 }
 """{name: recipe}, in the order in which they run. `trm7m_mixing` is TRM's best form on Sudoku."""
 FAVOURITE = "trm7m_mixing"

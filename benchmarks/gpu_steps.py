@@ -158,7 +158,7 @@ def main() -> int:
     models = {}
     for name, each in asked["models"].items():
         models[name] = {"eager": recipe_times(each["preset"], each["flags"], asked["seconds"])}
-        if asked["compile"]:
+        if each["compile"]:
             flags = [*each["flags"], "--runtime.compile=True"]
             models[name]["compiled"] = recipe_times(each["preset"], flags, asked["seconds"])
     each = next(iter(asked["models"].values()))

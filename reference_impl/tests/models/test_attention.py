@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 from reference_reasoner.models import attend as attend_module
 from reference_reasoner.models.attention import (
     SelfAttention,
-    apply_rotary,
     attend,
+    rotary_angles,
+    turned,
 )
 
 from .naive_attention import (
@@ -196,12 +197,16 @@ def test_a_full_cache_is_refused() -> None:
             attention.step(x[:, 5:], empty)
 
 
+def rotated(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    return turned(x, *rotary_angles(positions, x, base))
+
+
 def test_rotary_positions_are_turns_of_complex_numbers() -> None:
     x = normal(BATCH, HEADS, 5, 8)
     places = [[0, 1, 2, 700, 8191], [4, 3, 2, 1, 0]]
-    each = apply_rotary(x, torch.tensor(places), base=500.0)
+    each = rotated(x, torch.tensor(places), base=500.0)
     torch.testing.assert_close(each, naive_rotary(x, places, 500.0), rtol=1e-11, atol=1e-11)
-    shared = apply_rotary(x, torch.tensor(places[0]))
+    shared = rotated(x, torch.tensor(places[0]))
     torch.testing.assert_close(shared, naive_rotary(x, [places[0]] * 2), rtol=1e-11, atol=1e-11)
 
 
@@ -209,8 +214,7 @@ def test_rotary_scores_depend_on_the_distance_only() -> None:
     q, k = normal(1, 1, 1, 8), normal(1, 1, 1, 8, seed=1)
 
     def score(i: int, j: int) -> float:
-        turned = apply_rotary(q, torch.tensor([i])) * apply_rotary(k, torch.tensor([j]))
-        return float(turned.sum())
+        return float((rotated(q, torch.tensor([i])) * rotated(k, torch.tensor([j]))).sum())
 
     assert score(9, 4) == pytest.approx(score(1009, 1004), abs=1e-9)
     assert score(9, 4) != pytest.approx(score(4, 9), abs=1e-3)
@@ -220,10 +224,18 @@ def test_rotary_scores_depend_on_the_distance_only() -> None:
 def test_rotary_angles_are_exact_in_bfloat16() -> None:
     x = normal(1, 1, 3, 8).bfloat16()
     positions = torch.tensor([255, 4099, 8191])
-    turned = apply_rotary(x, positions)
-    assert turned.dtype == torch.bfloat16
-    exact = apply_rotary(x.double(), positions)
-    torch.testing.assert_close(turned.double(), exact, rtol=2**-7, atol=1e-2)
+    rounded = rotated(x, positions)
+    assert rounded.dtype == torch.bfloat16
+    exact = rotated(x.double(), positions)
+    torch.testing.assert_close(rounded.double(), exact, rtol=2**-7, atol=1e-2)
+
+
+@pytest.mark.parametrize("documents", [None, packed(21)])
+def test_angles_may_be_brought_along(documents: Tensor | None) -> None:
+    attention, x = module(causal=True), normal(BATCH, 4 + 21, WIDTH)
+    angles = attention.angles_of(x, 4, documents)
+    options = {"prefix": 4, "documents": documents}
+    assert torch.equal(attention(x, **options), attention(x, **options, angles=angles))
 
 
 @each_rule

@@ -117,9 +117,10 @@ class RecursiveReasoner(nn.Module):
         if answer is not None and latent is not None:
             states = States(answer.to(question.dtype), latent.to(question.dtype))
         prefix = self.config.persistent_tokens
+        angles = self.backbone.angles(question, prefix, documents)
 
         def net(x: Tensor) -> Tensor:
-            out: Tensor = self.backbone(x, prefix, documents)
+            out: Tensor = self.backbone(x, prefix, documents, angles)
             return out
 
         states = deep_recursion(net, question, states, self.config.recursion)

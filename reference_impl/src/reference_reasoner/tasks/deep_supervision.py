@@ -145,7 +145,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         right = self.is_right(out.logits, labels)
         terms = {
             "answer": answer_loss(out.logits, labels, self.reasoner.normaliser).sum(),
-            "halting": HALTING_WEIGHT * halting_loss(out.halting[asked], right[asked]),
+            "halting": HALTING_WEIGHT * halting_loss(out.halting, right, asked),
         }
         steps = torch.ones_like(labels[:, 0]) if carry is None else carry["steps"] + 1
         if halting.diversity_weight:

@@ -1,4 +1,4 @@
-"""What a reasoner is timed at: a puzzle at full depth and stopped early, or a sequence as a whole."""
+"""What a reasoner is timed at: a puzzle at full depth and stopped early, or a whole sequence."""
 
 import copy
 import functools

@@ -92,10 +92,17 @@ def leaves_training(logit: Tensor, steps: Tensor, minimum: Tensor, config: Halti
     return wants | (steps >= config.max_steps)
 
 
-def halting_loss(logit: Tensor, right: Tensor) -> Tensor:
-    """Sum over rows of the cross-entropy between the logit and "the answer is right" (bool)."""
+def halting_loss(logit: Tensor, right: Tensor, asked: Tensor | None = None) -> Tensor:
+    """Sum over rows of the cross-entropy between the logit and "the answer is right" (bool).
+
+    Only rows that are `asked` (bool) count; all do without it.
+    """
+    # a weight of 0 and not a selection: how many rows that leaves, a GPU would have to tell
     return nn.functional.binary_cross_entropy_with_logits(
-        logit, right.to(logit.dtype), reduction="sum"
+        logit,
+        right.to(logit.dtype),
+        weight=None if asked is None else asked.to(logit.dtype),
+        reduction="sum",
     )
 
 

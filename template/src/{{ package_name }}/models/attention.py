@@ -13,8 +13,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from .attend import attend, check_window
 from .trm_wrapper import truncated_normal
 
+Angles = tuple[Tensor, Tensor]
+"""Cosine and sine, [T, D/2] or [B, 1, T, D/2]."""
 
-def rotary_angles(positions: Tensor, like: Tensor, base: float = 10000.0) -> tuple[Tensor, Tensor]:
+
+def rotary_angles(positions: Tensor, like: Tensor, base: float = 10000.0) -> Angles:
     """Cosine and sine of position * base^(-2i/D), i < D/2, for rows `like` [..., D].
 
     `positions` is int64 [T] or [B, T], the result [T, D/2] or [B, 1, T, D/2]: the same in each
@@ -30,18 +33,13 @@ def rotary_angles(positions: Tensor, like: Tensor, base: float = 10000.0) -> tup
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [..., D] with each pair (x_i, x_{i + D/2}) turned, in the angles' dtype and then x's."""
-    first, second = x.to(cos.dtype).chunk(2, -1)
-    pairs = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-    return pairs.to(x.dtype)
-
-
-def apply_rotary(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
-    """x [B, H, T, D] with the pair (x_i, x_{i + D/2}) turned by position * base^(-2i/D).
+    """x [..., D] with each pair (x_i, x_{i + D/2}) turned, in the angles' dtype and then x's.
 
     Su et al. 2021 (RoFormer), equation 34, in the half-split order of Llama and of TRM's code.
     """
-    return turned(x, *rotary_angles(positions, x, base))
+    first, second = x.to(cos.dtype).chunk(2, -1)
+    pairs = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    return pairs.to(x.dtype)
 
 
 class AttentionCache(NamedTuple):
@@ -120,9 +118,27 @@ class SelfAttention(nn.Module):
         for linear in (self.qkv, self.out):
             truncated_normal(linear.weight, std=width**-0.5)
 
-    def forward(self, x: Tensor, *, prefix: int = 0, documents: Tensor | None = None) -> Tensor:
-        """The first `prefix` rows are persistent; `documents` int64 [B, T], nondecreasing."""
-        return self._attended(*self._rotated(x, prefix, documents), prefix, documents)
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        prefix: int = 0,
+        documents: Tensor | None = None,
+        angles: Angles | None = None,
+    ) -> Tensor:
+        """The first `prefix` rows are persistent; `documents` int64 [B, T], nondecreasing.
+
+        `angles` are those of `angles_of`, where they are at hand: the same for every block and
+        pass. Inside a compiled block, cosines would be computed anew for each head of each row.
+        """
+        return self._attended(*self._rotated(x, prefix, documents, angles), prefix, documents)
+
+    def angles_of(self, x: Tensor, prefix: int, documents: Tensor | None) -> Angles:
+        """The rotary angles of x [B, P + T, W]."""
+        positions = torch.arange(x.shape[1], device=x.device)
+        if documents is not None:
+            positions = _positions_in(documents, prefix)
+        return rotary_angles(positions, x[..., : x.shape[-1] // self.heads], self.rotary_base)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, W] -> q, k, v [B, H, N, D], not yet rotated."""
@@ -142,7 +158,7 @@ class SelfAttention(nn.Module):
         slots = self.window or capacity
         if not self.window and tokens > capacity:
             raise ValueError(f"{tokens} tokens do not fit a cache with a capacity of {capacity}")
-        q, k, v = self._rotated(x, prefix, None)
+        q, k, v = self._rotated(x, prefix, None, None)
         kept = min(tokens, slots)
         order = prefix + torch.arange(tokens - kept, tokens, device=x.device) % max(slots, 1)
 
@@ -205,14 +221,11 @@ class SelfAttention(nn.Module):
         return self._merged(out), cache._replace(room=cache.room if self.window else cache.room - 1)
 
     def _rotated(
-        self, x: Tensor, prefix: int, documents: Tensor | None
+        self, x: Tensor, prefix: int, documents: Tensor | None, angles: Angles | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.project(x)
-        positions = torch.arange(x.shape[1], device=x.device)
-        if documents is not None:
-            positions = _positions_in(documents, prefix)
-        q, k = (apply_rotary(part, positions, self.rotary_base) for part in (q, k))
-        return q, k, v
+        angles = angles or self.angles_of(x, prefix, documents)
+        return turned(q, *angles), turned(k, *angles), v
 
     def _attended(
         self, q: Tensor, k: Tensor, v: Tensor, prefix: int, documents: Tensor | None

@@ -11,12 +11,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .attention import AttentionCache, Place, SelfAttention
+from .attention import Angles, AttentionCache, Place, SelfAttention
+from .feed_forward import SwiGLU, rms
 from .memory_deep import Position
 from .neural_memory import MemoryCache, MemoryConfig, NeuralMemory
-from .trm_wrapper import truncated_normal
-
-EPSILON = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,29 +61,6 @@ class BlockCache(NamedTuple):
 
     attention: AttentionCache
     memory: MemoryCache | None
-
-
-def rms(x: Tensor) -> Tensor:
-    """x [..., W] scaled to a root mean square of 1, without a gain (as in TRM)."""
-    # autocast would make float32 of it on some devices, and of every sum after it
-    return nn.functional.rms_norm(x, x.shape[-1:], eps=EPSILON).to(x.dtype)
-
-
-class SwiGLU(nn.Module):
-    """out(silu(a) * b) with (a, b) = gate_up(x), [..., W] -> [..., W] (Shazeer 2020, eq. 6)."""
-
-    def __init__(self, width: int, hidden_width: int) -> None:
-        super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden_width, bias=False)
-        self.out = nn.Linear(hidden_width, width, bias=False)
-        truncated_normal(self.gate_up.weight, std=width**-0.5)
-        truncated_normal(self.out.weight, std=hidden_width**-0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., W] -> [..., W]."""
-        gate, up = self.gate_up(x).chunk(2, -1)
-        out: Tensor = self.out(nn.functional.silu(gate) * up)
-        return out
 
 
 class MemoryGate(nn.Module):
@@ -138,9 +113,18 @@ class MagBlock(nn.Module):
             self.gate = MemoryGate(config)
         self.feed_forward = SwiGLU(config.width, config.hidden_width)
 
-    def forward(self, x: Tensor, prefix: int = 0, documents: Tensor | None = None) -> Tensor:
-        """The first `prefix` rows are persistent tokens; `documents` int64 [B, T] or None."""
-        attended = self.attention(x, prefix=prefix, documents=documents)
+    def forward(
+        self,
+        x: Tensor,
+        prefix: int = 0,
+        documents: Tensor | None = None,
+        angles: Angles | None = None,
+    ) -> Tensor:
+        """The first `prefix` rows are persistent tokens; `documents` int64 [B, T] or None.
+
+        `angles` are the backbone's, where they are at hand.
+        """
+        attended = self.attention(x, prefix=prefix, documents=documents, angles=angles)
         recalled = None
         if self.memory is not None:
             recalled = self.memory(x, prefix=prefix, documents=documents)
@@ -202,7 +186,13 @@ class MixingBlock(nn.Module):
         self.mix_positions = SwiGLU(positions, mixing_width(positions))
         self.feed_forward = SwiGLU(config.width, config.hidden_width)
 
-    def forward(self, x: Tensor, prefix: int = 0, documents: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        prefix: int = 0,
+        documents: Tensor | None = None,
+        angles: Angles | None = None,
+    ) -> Tensor:
         """All positions are alike; raises ValueError for packed `documents`."""
         if documents is not None:
             raise ValueError("mixing over positions takes no packed documents")
@@ -228,8 +218,21 @@ class Backbone(nn.Module):
             ]
         )
 
-    def forward(self, x: Tensor, prefix: int = 0, documents: Tensor | None = None) -> Tensor:
-        """x [B, P + T, W] -> [B, P + T, W]."""
+    def forward(
+        self,
+        x: Tensor,
+        prefix: int = 0,
+        documents: Tensor | None = None,
+        angles: Angles | None = None,
+    ) -> Tensor:
+        """x [B, P + T, W] -> [B, P + T, W]; `angles` of such an x save every block its own."""
         for block in self.blocks:
-            x = block(x, prefix, documents)
+            x = block(x, prefix, documents, angles)
         return x
+
+    def angles(self, x: Tensor, prefix: int, documents: Tensor | None) -> Angles | None:
+        """The rotary angles of x [B, P + T, W], the same in all blocks; None without attention."""
+        first = self.blocks[0]
+        return (
+            first.attention.angles_of(x, prefix, documents) if isinstance(first, MagBlock) else None
+        )

@@ -13,7 +13,7 @@ from .machine import Machine, memory_figures, reset_memory
 from .timing import Limits, percentile, percentiles, sample_ms
 from .workloads import Timing, timings
 
-LATENCY_LIMITS = Limits(warm_up=10, samples=300, box_s=10.0)
+LATENCY_LIMITS = Limits(warm_up=10, samples=300, box_s=6.0)
 STEP_LIMITS = Limits(warm_up=1, samples=20, box_s=10.0)
 REPETITIONS = 5
 STEPS_BEFORE = 2

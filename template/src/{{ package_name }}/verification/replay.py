@@ -21,8 +21,8 @@ from ..tracking.manifest import RunManifest
 from ..tracking.sinks import Record, read_records
 from ..training import checkpoint
 from ..training.checkpoint import DamagedError, Snapshot
-from ..training.hashing import weights_sha256
 from ..training.device import compiled
+from ..training.hashing import weights_sha256
 from ..training.loop import explained
 from ..training.request import TrainRequest
 from ..training.run_files import Prepared
