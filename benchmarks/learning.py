@@ -22,6 +22,7 @@ OUT = ROOT / "results" / "learning"
 STUDIES: dict[str, tuple[str, ...]] = {
     "smoke": ("study", "seeds", "recall_smoke", "--seeds", "0,1"),
     "sudoku": ("study", "seeds", "default", "--test"),
+    "mixing": ("study", "seeds", "sudoku6_mixing", "--test"),
     "maze": ("study", "seeds", "maze", "--test"),
     "recall": ("study", "ablate", "recall", "--test"),
     "ablations": (
@@ -49,6 +50,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
 FOLDERS = {
     "smoke": "runs/seeds-recall_smoke",
     "sudoku": "runs/seeds-default",
+    "mixing": "runs/seeds-sudoku6_mixing",
     "maze": "runs/seeds-maze",
     "recall": "runs/ablate-recall",
     "ablations": "runs/ablate-default",
@@ -61,6 +63,7 @@ HARD = (
 """Puzzles that no split has, to judge halting by: the test split holds too few."""
 JUDGED = {
     "default": ("runs/seeds-default/baseline", (0, 1, 2)),
+    "token mixing": ("runs/seeds-sudoku6_mixing/baseline", (0, 1, 2)),
     "1,500 steps": ("runs/ablate-default/baseline", (0,)),
     "1,500 steps, diversity term": ("runs/ablate-default/diversity", (0,)),
 }

@@ -20,6 +20,8 @@ PRESETS: dict[str, str] = {
     "recall_smoke": "recall",
     "smoke": "sudoku",
     "sudoku4": "sudoku",
+    "sudoku6_mixing": "sudoku",
+    "sudoku9": "sudoku",
     "trm7m": "sudoku",
     "trm7m_mixing": "sudoku",
 }

@@ -220,8 +220,8 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
     def scores(self, rows: Sequence[Row]) -> dict[str, float]:
         """Share of right tokens and of right examples; where examples may stop, of halting.
 
-        `threshold` is the lowest one at which stopping costs these rows at most half a point of
-        accuracy; on validation it is what `use_validation` takes over.
+        `threshold` is the lowest one at which stopping costs these rows no accuracy; on validation
+        it is what `use_validation` takes over.
         """
         found = answer_scores(rows)
         if self.causal:
