@@ -21,8 +21,11 @@ from .reference_project import PACKAGE, Reference
 OUT = ROOT / "results" / "learning"
 STUDIES: dict[str, tuple[str, ...]] = {
     "smoke": ("study", "seeds", "recall_smoke", "--seeds", "0,1"),
-    "sudoku": ("study", "seeds", "default", "--test"),
-    "mixing": ("study", "seeds", "sudoku6_mixing", "--test"),
+    "sudoku": (
+        *("study", "ablate", "default", "--study-dir", "runs/sudoku", "--seeds", "0,1,2", "--test"),
+        *("--vary", "token_mixing", "model.backbone.mixer=tokens"),
+        *("model.backbone.use_memory=False", "training.steps=1500"),
+    ),
     "maze": ("study", "seeds", "maze", "--test"),
     "recall": ("study", "ablate", "recall", "--test"),
     "ablations": (
@@ -49,8 +52,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
 """{part: the command of the project that trains and compares}"""
 FOLDERS = {
     "smoke": "runs/seeds-recall_smoke",
-    "sudoku": "runs/seeds-default",
-    "mixing": "runs/seeds-sudoku6_mixing",
+    "sudoku": "runs/sudoku",
     "maze": "runs/seeds-maze",
     "recall": "runs/ablate-recall",
     "ablations": "runs/ablate-default",
@@ -62,8 +64,8 @@ HARD = (
 )
 """Puzzles that no split has, to judge halting by: the test split holds too few."""
 JUDGED = {
-    "default": ("runs/seeds-default/baseline", (0, 1, 2)),
-    "token mixing": ("runs/seeds-sudoku6_mixing/baseline", (0, 1, 2)),
+    "default": ("runs/sudoku/baseline", (0, 1, 2)),
+    "token mixing": ("runs/sudoku/token_mixing", (0, 1, 2)),
     "1,500 steps": ("runs/ablate-default/baseline", (0,)),
     "1,500 steps, diversity term": ("runs/ablate-default/diversity", (0,)),
 }

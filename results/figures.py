@@ -12,7 +12,7 @@ from benchmarks.peer_scripts import use_our_package
 
 from .learning_tables import STUDIES, exists
 from .peer_tables import ratios
-from .stored import RESULTS, load
+from .stored import RESULTS, load, there
 
 DOCS = RESULTS.parent / "docs"
 BLUE, ORANGE, GREY = "#1f6fb2", "#d9822b", "0.6"
@@ -24,6 +24,8 @@ def draw(folder: Path = DOCS) -> list[Path]:
     pictures = {"learning_curves.png": learning_curves(), "peers.png": peers()}
     if exists("halting"):
         pictures |= {"halting.png": halting(), "step_by_step.png": step_by_step()}
+    if len(gpu_runs()) > 1:
+        pictures["gpu_curves.png"] = gpu_curves()
     if exists("ablations") and exists("ema"):
         pictures["ablations.png"] = ablations()
     for name, figure in pictures.items():
@@ -52,6 +54,31 @@ def learning_curves() -> Any:
         ax.set_ylim(0, 1.02)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("right on validation")
+    axes[2].legend(frameon=False, loc="center right")
+    return figure
+
+
+def gpu_runs() -> dict[str, Any]:
+    """{model: its training on a GPU}, of every piece that is there."""
+    pieces = [load(f"gpu/{name}") for name in ("first.json", "second.json") if there(f"gpu/{name}")]
+    return {name: run for piece in pieces for name, run in piece["models"].items()}
+
+
+def gpu_curves() -> Any:
+    """Exact answers of 9 x 9 on validation against device-seconds, by the guesses of a puzzle."""
+    strata = {"guesses_0": "no guess", "guesses_1_to_4": "1 to 4", "guesses_5_up": "5 and more"}
+    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.4), layout="constrained", sharey=True)
+    colours = {"trm7m_mixing": BLUE, "trm7m": ORANGE, "grid25m": GREY}
+    runs = gpu_runs()
+    for (stratum, title), ax in zip(strata.items(), axes, strict=True):
+        for name, run in runs.items():
+            points = [(point["device_seconds"], point[stratum]) for point in run["curve"]]
+            at_the_stop = run["validation"]["scores"][f"accuracy_{stratum}"]["value"]
+            points.append((run["device_seconds"], at_the_stop))
+            ax.plot(*zip(*points, strict=True), color=colours[name], marker=".", label=name)
+        ax.set(title=title, xlabel="device-seconds", ylim=(-0.02, 1.02))
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("exact on validation")
     axes[2].legend(frameon=False, loc="center right")
     return figure
 

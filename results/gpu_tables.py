@@ -5,21 +5,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .peer_tables import judged, measured_on
+from .stored import head
+
 FOLDER = Path(__file__).resolve().parent / "gpu"
 PIECES = ("first", "second")
 COMMAND = "python -m benchmarks.gpu_training"
 MISSING = (
-    f"Not measured yet. What is left to run, on a machine with one GPU: `{COMMAND} --piece first",
-    f"--out results/gpu --official CHECKOUT`, then at once `{COMMAND} --piece second",
-    f"--out results/gpu --final`; `{COMMAND} --plan --final` says what each minute buys. And",
-    "`python -m benchmarks.gpu_rows --out results/gpu --official CHECKOUT`, ten minutes, for the",
-    "latencies, memories and ratios that are asked of a GPU.",
+    "Not measured yet. What is left to run, on a machine with one GPU:",
+    f"`{COMMAND} --piece first --out results/gpu`, then at once",
+    f"`{COMMAND} --piece second --out results/gpu --anneal --final`;",
+    f"`{COMMAND} --plan --final` says what each minute buys.",
+)
+ROWS = ("training_step", "decode")
+"""Scripts of benchmarks/ that were run by themselves on a GPU."""
+ROWS_LEFT = (
+    "Left to run: `python -m benchmarks.gpu_rows --out results/gpu --official CHECKOUT`, ten",
+    "minutes, for the latencies, the memories and the throughput that are asked of a GPU.",
 )
 STRATA = {
     "accuracy_guesses_0": "0 guesses",
     "accuracy_guesses_1_to_4": "1 to 4",
     "accuracy_guesses_5_up": "5 and more",
     "accuracy": "all",
+}
+HALTING = {
+    "mean_steps": "mean steps of 16",
+    "std_steps_solved": "their std, solved ones",
+    "spearman_first_correct": "Spearman with the first right step",
+    "spearman_difficulty": "Spearman with guesses",
+    "calibration_error": "calibration error",
 }
 POINTS = 8
 """Of a learning curve, at most."""
@@ -35,10 +50,66 @@ def gpu(folder: Path = FOLDER) -> list[str]:
         return [*lines, *MISSING, ""]
     for each in real:
         lines += [*_about(each), ""]
-        for part in (_scores(each), _curves(each), _steps(each)):
+        for part in (_scores(each), _halting(each), _curves(each), _steps(each)):
             rows = list(part)
             lines += [*rows, ""] if rows else []
-    return lines
+    return [*lines, *_conclusions(real)]
+
+
+def summary(folder: Path = FOLDER) -> list[str]:
+    """The README's table of the model that was trained longest; nothing where none was."""
+    path = folder / "second.json"
+    if not path.exists():
+        return []
+    piece = json.loads(path.read_text("utf-8"))
+    name = piece["favoured"]
+    model, test = piece["models"][name], piece["test"][name]
+    gpu_name = model["environment"]["gpu"]
+    return [
+        _row(
+            [f"9 x 9 Sudoku, {model['device_seconds']:.0f} s on one {gpu_name}", *STRATA.values()]
+        ),
+        _row(["---"] * (1 + len(STRATA))),
+        _row([f"`{name}`, exact, {test['examples']} test puzzles by guesses", *_cells(test)]),
+        _row([f"the same, {_public(piece)}", *_cells(piece["foreign"])]),
+    ]
+
+
+def _public(piece: Mapping[str, Any]) -> str:
+    """sudoku10k.txt of norvig/pytudes, as far as it was taken; nothing is trained on it."""
+    found = piece.get("foreign")
+    return f"{found['examples'] if found else 0:,} puzzles of a public list"
+
+
+def rows_of_a_gpu(folder: Path = FOLDER) -> list[str]:
+    """What else was measured on a GPU, line by line, and what is left to run."""
+    found = {name: folder / f"{name}.json" for name in ROWS}
+    lines = ["## Speed on a GPU", ""]
+    for name, path in found.items():
+        if path.exists():
+            each = json.loads(path.read_text("utf-8"))
+            lines += [f"`benchmarks/{name}.py`: {measured_on(each)}.", ""]
+            lines += [*head(["what", "required", "measured", ""]), *judged(each["lines"]), ""]
+    return [*lines, *ROWS_LEFT, ""]
+
+
+def _conclusions(pieces: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What may be concluded; only where the models' pieces are all there."""
+    if len(pieces) < len(PIECES):
+        return []
+    return [
+        "![Exact on validation against device-seconds](gpu_curves.png)",
+        "",
+        "All three models were trained by one recipe (data, batch, passes, learning rate up to the",
+        "decay at the end of the longest), one seed each, for the seconds in the tables: compare",
+        "the curves at equal device-seconds. Mixing over the positions solves most puzzles when",
+        "attention has begun to, and attention beside memory, whose steps take longest, has not.",
+        "Whether they get there later is not shown. What limits the best: puzzles of many guesses",
+        "that end in a wrong answer, to which more supervision steps than in training change",
+        "nothing, while the score still rose as the learning rate fell. The next experiments:",
+        "twice the time, and these minutes for attention.",
+        "",
+    ]
 
 
 def _files() -> list[str]:
@@ -66,8 +137,32 @@ def _scores(piece: Mapping[str, Any]) -> Iterator[str]:
         if "validation" in model:
             measured = [f"{model['device_seconds']:.0f}", f"{model['steps']:,}"]
             yield _row([name, *measured, "validation", *_cells(model["validation"])])
+    more = {"validation, 64 steps": piece.get("validation_with_more_steps")}
+    more |= {_public(piece): piece.get("foreign")}
+    for split, result in more.items():
+        if result is not None:
+            yield _row([piece["favoured"], "", f"{result['step']:,}", split, *_cells(result)])
     for name, result in piece.get("test", {}).items():
         yield _row([name, "", f"{result['step']:,}", "test", *_cells(result)])
+
+
+def _halting(piece: Mapping[str, Any]) -> Iterator[str]:
+    """How long it thinks, and whether as long as it needs."""
+    judged_on = {"test": piece.get("test", {}).get(piece.get("favoured", ""))}
+    judged_on |= {_public(piece): piece.get("foreign")}
+    there = {split: found["scores"] for split, found in judged_on.items() if found}
+    if not there:
+        return
+    yield _row(["halting, on", "at the stop", "at full depth", *HALTING.values()])
+    yield _row(["---"] * (3 + len(HALTING)))
+    for split, scores in there.items():
+        cells = [_interval(scores[name]) for name in ("accuracy", "accuracy_at_full_depth")]
+        cells += [_number(scores[name]) for name in HALTING]
+        yield _row([split, *cells])
+
+
+def _number(score: Mapping[str, float]) -> str:
+    return f"{score['value']:.3g} ({score['low']:.3g} to {score['high']:.3g})"
 
 
 def _cells(result: Mapping[str, Any]) -> list[str]:

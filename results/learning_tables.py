@@ -159,6 +159,7 @@ def plain(score: Mapping[str, float]) -> str:
 
 
 STUDIES = {
+    "sudoku": "The whole model against token mixing: 6 x 6 Sudoku",
     "ablations": "What each part is worth: 6 x 6 Sudoku, 1,500 steps",
     "tuning": "What might learn faster: 6 x 6 Sudoku, 1,500 steps",
     "recall": "What each part is worth: recall",
@@ -183,7 +184,7 @@ def ablations() -> list[str]:
             f"{command_of(study)}: {comparison['examples']:,} examples of {study['split']}. One",
             "thing at a time. The difference is from the baseline on the same seeds and examples;",
             "its intervals hold together in 95 % of studies (Bonferroni). Expectations were",
-            f"committed before the runs. {len(study['plan']['seeds'])} seeds: so few trainings",
+            f"committed before the runs. {_seeds(study)}: so few trainings",
             "make a verdict a hint.",
             "",
             *head([*TITLES, "what may be said", "kept"]),
@@ -201,6 +202,11 @@ def ablations() -> list[str]:
         "![Differences from the baseline](ablations.png)",
         "",
     ]
+
+
+def _seeds(study: Mapping[str, Any]) -> str:
+    count = len(study["plan"]["seeds"])
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 def _cells(line: Mapping[str, Any], said: Mapping[str, str] | None) -> list[str]:

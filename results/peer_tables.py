@@ -16,7 +16,7 @@ SHORT = {
         "together": "6 x 6 puzzles in batches (full depth's time over halting's)",
         "alone": "6 x 6 puzzles one by one (full depth's time over halting's)",
     },
-    "training_step": "training step of a 7 M TRM (official code's time over ours)",
+    "training_step": "training step of a 7 M TRM, {} (official code's time over ours)",
 }
 
 
@@ -78,7 +78,8 @@ def _ratios(script: str, found: Mapping[str, Any]) -> Iterator[tuple[str, Mappin
             for way, what in words.items():
                 yield what, case[way]["full_over_halting"]
     else:
-        yield words, found["training_step"]["official_over_ours"]
+        for form, ratio in found["training_step"]["official_over_ours"].items():
+            yield words.format(form), ratio
 
 
 def summary() -> list[str]:

@@ -13,6 +13,11 @@ def load(name: str) -> Any:
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
+def there(name: str) -> bool:
+    """Whether the JSON file `name` below results/ has been written."""
+    return (RESULTS / name).exists()
+
+
 def percent(share: float, digits: int = 2) -> str:
     """`12.34 %` of 0.1234."""
     return f"{100 * share:.{digits}f} %"

@@ -1,7 +1,6 @@
 """Write docs/results.md, its pictures and the README's table: `python -m results.tables`."""
 
-from . import figures, peer_tables
-from .gpu_tables import gpu
+from . import figures, gpu_tables, peer_tables
 from .learning_tables import learning, summary
 from .peer_tables import judged, peers
 from .stored import RESULTS, head, load
@@ -20,7 +19,8 @@ def page() -> str:
             "Written by `python -m results.tables` from the JSON in `results/`; never by hand.",
             "",
             *learning(),
-            *gpu(),
+            *gpu_tables.gpu(),
+            *gpu_tables.rows_of_a_gpu(),
             *peers(),
             *reference(),
         ]
@@ -31,7 +31,7 @@ def readme() -> str:
     """The README with its table as it is now."""
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    table = "\n".join([*summary(), "", *peer_tables.summary()])
+    table = "\n".join([*summary(), "", *gpu_tables.summary(), "", *peer_tables.summary()])
     return f"{before}{BEGIN}\n{table}\n\n{END}{after}"
 
 

@@ -136,12 +136,14 @@ def test_a_copy_works_with_its_own_weights() -> None:
     reasoner = untrained_model(SudokuTask(config), torch.device("cpu")).eval()
     assert isinstance(reasoner, RecursiveReasoner)
     tokens = torch.ones(1, 16, dtype=torch.int64)
-    own = workloads.fixed_copy(reasoner, torch.bfloat16, None)
+    own = workloads.fixed_copy(reasoner, torch.float32, None)
     with torch.no_grad():
-        assert own(tokens).answer.dtype == torch.bfloat16
+        assert torch.equal(own(tokens).answer, reasoner(tokens).answer)
         for parameter in own.backbone.parameters():
             parameter.zero_()
-        assert not torch.equal(own(tokens).answer.float(), reasoner(tokens).answer)
+        assert not torch.equal(own(tokens).answer, reasoner(tokens).answer)
+        half = workloads.fixed_copy(reasoner, torch.bfloat16, None)
+        assert half(tokens).answer.dtype == torch.bfloat16
 
 
 def test_what_cannot_be_recorded_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:

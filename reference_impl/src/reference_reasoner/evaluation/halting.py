@@ -28,11 +28,8 @@ from .difficulty import accuracy_apart
 from .figures import ACCENT, SECOND, new_figure, save_figure
 
 MOST_LOST = 0.0
-"""Share of accuracy, against full depth, that the tuned threshold may cost on validation.
-
-None, though a point is little: on a few hundred rows half a point is one row, and a threshold that
-costs one of them has cost four points of others.
-"""
+"""Share of accuracy that the tuned threshold may cost on validation: of a few hundred rows half a
+point is one, and thresholds that cost it have cost four points of other rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

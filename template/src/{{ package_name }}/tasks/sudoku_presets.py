@@ -127,8 +127,6 @@ def sudoku6_mixing() -> SudokuConfig:
         recipe,
         model=replace(SMALL, backbone=backbone),
         training=replace(recipe.training, steps=1500),
-        evaluation=EvaluationConfig(every_steps=500),
-        checkpoint=CheckpointConfig(every_steps=500),
     )
 
 
