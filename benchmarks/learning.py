@@ -47,6 +47,8 @@ STUDIES: dict[str, tuple[str, ...]] = {
         *("--vary", "cosine", "training.schedule=cosine"),
         *("--vary", "no_augmentation", "data.augment=False"),
         *("--vary", "eight_steps", "model.halting.max_steps=8"),
+        *("--vary", "deep_late", "model.recursion.recursions=2"),
+        "model.recursion.shallow_share=0.5",
     ),
 }
 """{part: the command of the project that trains and compares}"""

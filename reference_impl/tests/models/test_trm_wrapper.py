@@ -126,6 +126,22 @@ def test_the_cut_off_normal_has_the_deviation_that_was_asked_for(std: float) -> 
     assert drawn.abs().max().item() == pytest.approx(2 / 0.87962566 * std, rel=0.01)
 
 
+def test_a_training_is_shallow_early_and_deep_late() -> None:
+    config = RecursionConfig(latent_steps=2, recursions=3, shallow_share=0.5)
+    taken = [config.in_training(step, 10).recursions for step in range(1, 11)]
+    assert taken == [1] * 5 + [3] * 5
+    assert config.in_training(1, 10).latent_steps == 2
+    always = RecursionConfig(recursions=3)
+    assert [always.in_training(step, 10) for step in (1, 10)] == [always, always]
+    assert RecursionConfig(shallow_share=1.0).in_training(10, 10).recursions == 1
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_is_one(share: float) -> None:
+    with pytest.raises(ValueError, match=r"shallow_share must be in \[0, 1\], got"):
+        RecursionConfig(shallow_share=share)
+
+
 @pytest.mark.parametrize("name", ["latent_steps", "recursions"])
 def test_what_is_never_applied_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"model\.{name} must be at least 1, got 0"):

@@ -18,7 +18,7 @@ from reference_reasoner.evaluation.evaluator import make_evaluator
 from reference_reasoner.models.act_head import hazard_kl
 from reference_reasoner.models.full_model import RecursiveReasoner
 from reference_reasoner.models.stablemax import log_probabilities
-from reference_reasoner.models.trm_wrapper import States, latent_recursion
+from reference_reasoner.models.trm_wrapper import RecursionConfig, States, latent_recursion
 from reference_reasoner.seeding import seed_globals
 from reference_reasoner.tasks.losses import answer_loss
 from reference_reasoner.training.checkpoint import load_weights
@@ -247,6 +247,25 @@ def by_hand(model: RecursiveReasoner, batch: Batch, states: tuple[Tensor, Tensor
     logit = (pooled @ model.halting.linear.weight.T + model.halting.linear.bias)[:, 0]
     halting = nn.functional.binary_cross_entropy_with_logits(logit, right, reduction="sum")
     return loss.sum() + 0.5 * halting
+
+
+def test_the_first_steps_of_a_training_are_shallow() -> None:
+    recursion = RecursionConfig(latent_steps=1, recursions=3, shallow_share=0.5)
+    task = FloodFillTask(replace(flood_fill(), model=replace(MODEL, recursion=recursion)))
+    model, applied = built(task), []
+    model.backbone.register_forward_hook(lambda *_: applied.append(1))
+    batch, carry = task.begin(None, candidates(task, 1))
+    half = task.config.training.steps // 2
+    passes = {}
+    for step in (1, half, half + 1):
+        applied.clear()
+        task.loss(model, batch, carry, replace(KEYS, step=step))
+        passes[step] = len(applied)
+    assert passes == {1: 2, half: 2, half + 1: 6}
+    applied.clear()
+    with torch.no_grad():
+        task.predict(model, batch)
+    assert len(applied) == 6 * task.reasoner.halting.max_steps
 
 
 def test_the_diversity_term_is_the_hazard_kl_of_the_batch() -> None:

@@ -1,5 +1,6 @@
 """The trainer's smaller parts: schedule, optimizer, EMA, hashes, device, guards, progress."""
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,29 @@ def test_optimizer_state_goes_by_parameter_name() -> None:
     load_optimizer_tensors(second, other, saved)
     again = optimizer_tensors(second, other)
     torch.testing.assert_close(again, saved, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu_the_optimizer_is_fused_and_goes_on_where_it_was() -> None:
+    model = nn.Linear(2, 1).cuda()
+    other = copy.deepcopy(model)
+    first, second = (build_optimizer(each, TrainingConfig()) for each in (model, other))
+    assert all(group["fused"] for group in first.param_groups)
+    for _ in range(2):
+        model(torch.ones(1, 2).cuda()).sum().backward()
+        first.step()
+    other.load_state_dict(model.state_dict())
+    load_optimizer_tensors(second, other, optimizer_tensors(first, model))
+    for each, optimizer in ((model, first), (other, second)):
+        each.zero_grad()
+        each(torch.ones(1, 2).cuda()).sum().backward()
+        optimizer.step()
+    assert torch.equal(model.weight, other.weight)
+
+
+def test_on_a_cpu_the_optimizer_is_as_torch_makes_it() -> None:
+    optimizer = build_optimizer(nn.Linear(2, 2), TrainingConfig())
+    assert not any(group["fused"] for group in optimizer.param_groups)
 
 
 def test_ema_copies_what_is_no_float_and_lends_itself() -> None:

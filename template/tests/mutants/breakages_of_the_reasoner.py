@@ -544,6 +544,13 @@ OF_HALTING = (
         test=f"{HEAD}::test_the_hazard_kl_by_hand",
     ),
     Breakage(
+        what="a training is deep from its first step",
+        file="models/trm_wrapper.py",
+        old="return replace(self, recursions=1) if shallow else self",
+        new="return self",
+        test=f"{SUPERVISION}::test_the_first_steps_of_a_training_are_shallow",
+    ),
+    Breakage(
         what="rows that ask for nothing teach the halting head",
         file="tasks/deep_supervision.py",
         old="halting_loss(out.halting, right, asked)",

@@ -32,7 +32,10 @@ def learning_rate(step: int, training: TrainingConfig) -> float:
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay only on parameters with two or more dimensions (not norms, biases)."""
+    """AdamW; weight decay only on parameters with two or more dimensions (not norms, biases).
+
+    On a GPU one kernel moves many weights.
+    """
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": training.weight_decay},
@@ -42,6 +45,7 @@ def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.A
         [group for group in groups if group["params"]],
         lr=training.learning_rate,
         betas=(training.beta1, training.beta2),
+        fused=all(p.is_cuda for p in trainable) or None,
     )
 
 
@@ -63,10 +67,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` gave; torch keeps its `step` counters on the CPU."""
+    """Put back what `optimizer_tensors` gave.
+
+    torch keeps its `step` counters on the CPU, but for optimizers that are fused.
+    """
     parameters = dict(model.named_parameters())
+    fused = all(group.get("fused") for group in optimizer.param_groups)
     for full_name, value in tensors.items():
         name, key = full_name.rsplit("/", 1)
         parameter = parameters[name]
-        device = "cpu" if key == "step" else parameter.device
+        device = "cpu" if key == "step" and not fused else parameter.device
         optimizer.state[parameter][key] = value.to(device)

@@ -107,10 +107,12 @@ class RecursiveReasoner(nn.Module):
         answer: Tensor | None = None,
         latent: Tensor | None = None,
         documents: Tensor | None = None,
+        recursion: RecursionConfig | None = None,
     ) -> SupervisionStep:
         """One supervision step from `answer` and `latent`, by default the initial states.
 
-        `documents` int64 [B, T] keeps packed documents apart (attention and causal memory).
+        `documents` int64 [B, T] keeps packed documents apart (attention and causal memory);
+        `recursion` takes the place of the config's.
         """
         question = self.question(tokens)
         states = self.initial(question)
@@ -123,7 +125,7 @@ class RecursiveReasoner(nn.Module):
             out: Tensor = self.backbone(x, prefix, documents, angles)
             return out
 
-        states = deep_recursion(net, question, states, self.config.recursion)
+        states = deep_recursion(net, question, states, recursion or self.config.recursion)
         return SupervisionStep(
             self.logits(states.answer[:, prefix:]),
             states.answer,

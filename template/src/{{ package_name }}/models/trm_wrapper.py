@@ -8,7 +8,7 @@ and whoever calls it detaches the states in between.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -37,16 +37,27 @@ class RecursionConfig:
     """n: updates of the latent before each update of the answer."""
     recursions: int = 3
     """T: latent recursions; only the last one has a gradient."""
+    shallow_share: float = 0.0
+    """Share of a training's steps, from its first, that take one latent recursion in place of T."""
 
     def __post_init__(self) -> None:
         for name in ("latent_steps", "recursions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.shallow_share <= 1:
+            raise ValueError(
+                f"model.recursion.shallow_share must be in [0, 1], got {self.shallow_share}"
+            )
 
     @property
     def applications(self) -> int:
         """Applications of the network in one supervision step."""
         return self.recursions * (self.latent_steps + 1)
+
+    def in_training(self, step: int, steps: int) -> "RecursionConfig":
+        """What step `step`, from 1, of a training of `steps` takes: shallow early, deep late."""
+        shallow = step <= self.shallow_share * steps
+        return replace(self, recursions=1) if shallow else self
 
 
 def latent_recursion(net: Net, question: Tensor, states: States, latent_steps: int) -> States:

@@ -29,6 +29,7 @@ from ..models.act_head import (
     leaves_training,
 )
 from ..models.full_model import ReasonerConfig, SupervisionStep
+from ..models.trm_wrapper import RecursionConfig
 from ..seeding import torch_generator
 from ..training.task import Carry, LossOutput, ReportSection, Row, StepKeys, Task, Workload
 from .course import Course, asked_of, full_course, reasoner_of, stops
@@ -139,7 +140,8 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         self, model: nn.Module, batch: Batch, carry: Carry | None, keys: StepKeys
     ) -> LossOutput:
         """Cross-entropy of the answer, a row's mean over its labels, and of the halting head."""
-        out = self._supervise(model, batch, carry)
+        depth = self.reasoner.recursion.in_training(keys.step, self.config.training.steps)
+        out = self._supervise(model, batch, carry, depth)
         labels, halting = batch["labels"], self.reasoner.halting
         asked = (labels != IGNORED).any(1)
         right = self.is_right(out.logits, labels)
@@ -172,10 +174,12 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
             },
         )
 
-    def _supervise(self, model: nn.Module, batch: Batch, carry: Carry | None) -> SupervisionStep:
+    def _supervise(
+        self, model: nn.Module, batch: Batch, carry: Carry | None, depth: RecursionConfig
+    ) -> SupervisionStep:
         documents = batch.get("documents")
         if carry is None:
-            first: SupervisionStep = model(batch["tokens"], None, None, documents)
+            first: SupervisionStep = model(batch["tokens"], None, None, documents, depth)
             return first
         like = carry["answer"]
         start = reasoner_of(model).initial(like)
@@ -184,7 +188,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
             torch.where(_as(fresh, like), begun, carry[name])
             for name, begun in zip(("answer", "latent"), start, strict=True)
         )
-        later: SupervisionStep = model(batch["tokens"], answer, latent, documents)
+        later: SupervisionStep = model(batch["tokens"], answer, latent, documents, depth)
         return later
 
     def is_right(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -220,8 +224,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
     def scores(self, rows: Sequence[Row]) -> dict[str, float]:
         """Share of right tokens and of right examples; where examples may stop, of halting.
 
-        `threshold` is the lowest one at which stopping costs these rows no accuracy; on validation
-        it is what `use_validation` takes over.
+        `threshold`, of validation taken over by `use_validation`, is the lowest that costs nothing.
         """
         found = answer_scores(rows)
         if self.causal:
