@@ -232,7 +232,6 @@ class Backbone(nn.Module):
 
     def angles(self, x: Tensor, prefix: int, documents: Tensor | None) -> Angles | None:
         """The rotary angles of x [B, P + T, W], the same in all blocks; None without attention."""
-        first = self.blocks[0]
-        return (
-            first.attention.angles_of(x, prefix, documents) if isinstance(first, MagBlock) else None
-        )
+        # by name: a block that is compiled is of another class
+        attention: SelfAttention | None = getattr(self.blocks[0], "attention", None)
+        return None if attention is None else attention.angles_of(x, prefix, documents)
