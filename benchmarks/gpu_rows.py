@@ -75,7 +75,7 @@ ROWS = (
     Row(
         name="inference",
         module="benchmarks.inference",
-        words=("--device", "cuda"),
+        words=("--device", "cuda", "--puzzles", "512"),
         rehearsal=("--puzzles", "2"),
         seconds=60,
     ),

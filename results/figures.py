@@ -16,6 +16,7 @@ from .stored import RESULTS, load, there
 
 DOCS = RESULTS.parent / "docs"
 BLUE, ORANGE, GREY = "#1f6fb2", "#d9822b", "0.6"
+STYLES = {"baseline": (BLUE, "-"), "no_memory": (ORANGE, "--"), "token_mixing": (ORANGE, "-")}
 CURVES = (("sudoku", "6 x 6 Sudoku"), ("maze", "9 x 9 mazes"), ("recall", "recall"))
 
 
@@ -41,7 +42,7 @@ def learning_curves() -> Any:
         study = load(f"learning/{part}.json")
         metric = study["comparison"]["metric"]
         for run in study["runs"]:
-            style = {"baseline": (BLUE, "-"), "no_memory": (ORANGE, "--")}.get(run["variation"])
+            style = STYLES.get(run["variation"])
             if style is None:
                 continue
             names = [n for n in (f"ema/{metric}", f"raw/{metric}") if n in run["curve"][0]]
@@ -54,7 +55,8 @@ def learning_curves() -> Any:
         ax.set_ylim(0, 1.02)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("right on validation")
-    axes[2].legend(frameon=False, loc="center right")
+    for ax in (axes[0], axes[2]):
+        ax.legend(frameon=False, loc="center right")
     return figure
 
 
