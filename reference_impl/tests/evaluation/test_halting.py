@@ -14,6 +14,7 @@ from reference_reasoner.evaluation.halting import (
     spearman,
     tuned_scores,
 )
+from reference_reasoner.models.act_head import THRESHOLDS
 from reference_reasoner.training.task import Row
 
 
@@ -213,7 +214,7 @@ def test_the_threshold_is_the_lowest_that_costs_nothing() -> None:
 
     full = np.mean([row.output["right_at_full_depth"] for row in rows])
     lowest = next(
-        n / 20 for n in range(1, 20) if np.mean([r for _, r in stopped(n / 20)]) >= full
+        each for each in THRESHOLDS if np.mean([r for _, r in stopped(each)]) >= full
     )
     assert 0.1 < lowest < 0.9
     steps, right = zip(*stopped(lowest), strict=True)

@@ -212,6 +212,8 @@ def test_the_lowest_threshold_that_keeps_the_accuracy() -> None:
     assert accuracy_at(0.7, logits, right) == 1.0
     assert tuned_threshold(logits, right, most_points_lost=0.0) == pytest.approx(0.65)
     assert tuned_threshold(logits, right, most_points_lost=0.5) == pytest.approx(0.05)
+    nearly = torch.tensor([[4.0, 9.0], [9.0, 9.0]])  # p .982 of the wrong one
+    assert tuned_threshold(nearly, right, most_points_lost=0.0) == 0.99
     sure = torch.full((2, 2), 99.0)
     assert tuned_threshold(sure, right, most_points_lost=0.0) == 1.0
 
