@@ -213,9 +213,7 @@ def test_the_threshold_is_the_lowest_that_costs_nothing() -> None:
         return taken
 
     full = np.mean([row.output["right_at_full_depth"] for row in rows])
-    lowest = next(
-        each for each in THRESHOLDS if np.mean([r for _, r in stopped(each)]) >= full
-    )
+    lowest = next(each for each in THRESHOLDS if np.mean([r for _, r in stopped(each)]) >= full)
     assert 0.1 < lowest < 0.9
     steps, right = zip(*stopped(lowest), strict=True)
     expected = (lowest, np.mean(right), np.mean(steps))

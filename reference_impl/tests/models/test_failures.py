@@ -23,6 +23,7 @@ from reference_reasoner.models.neural_memory import (
     NeuralMemory,
     State,
 )
+from reference_reasoner.models.trm_wrapper import RecursionConfig
 from reference_reasoner.training.task import (
     Carry,
     LossOutput,
@@ -88,8 +89,10 @@ def test_attention_without_a_causal_mask_beats_chance_and_is_seen(causal: bool) 
 class DetachedTask(FloodFillTask):
     """The halting logit comes without its graph."""
 
-    def _supervise(self, model: nn.Module, batch: Batch, carry: Carry | None) -> SupervisionStep:
-        out = super()._supervise(model, batch, carry)
+    def _supervise(
+        self, model: nn.Module, batch: Batch, carry: Carry | None, depth: RecursionConfig
+    ) -> SupervisionStep:
+        out = super()._supervise(model, batch, carry, depth)
         return out._replace(halting=out.halting.detach())
 
 

@@ -64,6 +64,16 @@ def test_a_run_says_what_it_can_do(trained: Path) -> None:
     assert 0 <= told["best"]["scores"]["threshold"] <= 1
 
 
+def test_how_deep_a_training_was_when_does_not_change_what_weights_mean() -> None:
+    def named(**changes: float) -> str:
+        recursion = replace(smoke().model.recursion, **changes)
+        model = replace(smoke().model, recursion=recursion)
+        return SudokuTask(replace(smoke(), model=model)).model_config_sha256()
+
+    assert named(shallow_share=0.5) == named()
+    assert named(latent_steps=3) != named()
+
+
 def test_a_run_is_scored_and_reported(used: CommandLine) -> None:
     assert "accuracy_at_full_depth" in used.done("evaluate", "one")
     used.done("report", "one")

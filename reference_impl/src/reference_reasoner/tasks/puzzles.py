@@ -62,6 +62,7 @@ class PuzzleTask(DeepSupervisionTask[ConfigT], Generic[ConfigT]):
     def model_config_sha256(self) -> str:
         """sha256 of all that decides what the weights mean: task, model, vocabulary, size."""
         model = flatten(self.config.model)  # type: ignore[attr-defined]
+        del model["recursion.shallow_share"]  # how they came about, not what they mean
         whole = {"task": self.name, "vocabulary": self.vocabulary, "size": self.size, **model}
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
