@@ -92,7 +92,7 @@ def _on(batches: Sequence[dict[str, Tensor]], step: Callable[[dict[str, Tensor]]
 def judged(found: Mapping[str, Any], device: torch.device) -> list[Line]:
     """What is required of each form, and what came out."""
     shape, last = found["shape"], found["of_ours"]
-    fastest = {name: f"{1e3 * min(each):.3g} ms" for name, each in found["seconds"].items()}
+    fastest = {name: f"{1e3 * min(each):,.1f} ms" for name, each in found["seconds"].items()}
     return [
         Line(
             claim=f"official TRM's training step, {form}, over ours, {last}; "
