@@ -51,14 +51,14 @@ ROWS = (
     Row(
         name="grid25m",
         module=GPU_BENCH,
-        words=("--preset", "grid25m", "--repetitions", "3", "--require-gpu"),
+        words=("--preset", "grid25m", "--repetitions", "1", "--require-gpu"),
         rehearsal=("--preset", "smoke"),
         seconds=200,
     ),
     Row(
         name="lm25m",
         module=GPU_BENCH,
-        words=("--preset", "lm25m", "--repetitions", "3", "--require-gpu"),
+        words=("--preset", "lm25m", "--repetitions", "1", "--require-gpu"),
         rehearsal=("--preset", "recall_smoke"),
         seconds=120,
     ),

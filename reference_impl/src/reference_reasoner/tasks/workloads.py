@@ -85,9 +85,8 @@ def fixed_copy(
 ) -> RecursiveReasoner:
     """A copy with such weights, in whose place nothing else will be, and each block compiled."""
     own = copy.deepcopy(reasoner).to(dtype)
-    for block in blocks_of(own):
-        vars(block).pop("forward", None)  # what recomputes activations calls the original block
-        if compiler is not None:
+    if compiler is not None:
+        for block in blocks_of(own):
             block.compile(dynamic=False, backend=compiler)
     return own
 

@@ -1,5 +1,6 @@
 """Where the model runs and in which precision."""
 
+import functools
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -80,15 +81,12 @@ def checkpoint_activations(model: nn.Module) -> None:
             "nn.ModuleList: turn it off, or put the repeated blocks into one"
         )
     for block in blocks:
-        _recompute(block)
+        # of the block and not of its bound method: a copy of the model then recomputes its own
+        block.forward = functools.partial(_recomputed, block)
 
 
-def _recompute(block: nn.Module) -> None:
-    forward = block.forward
-
-    def recomputed(*args: Any, **kwargs: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-
-    block.forward = recomputed
+def _recomputed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    forward = functools.partial(type(block).forward, block)
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
