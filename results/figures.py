@@ -146,7 +146,7 @@ def ablations() -> Any:
     found["ablations"] += load("learning/ema.json")["comparison"]["lines"][1:]
     rows = max(map(len, found.values()))
     figure, axes = pyplot.subplots(
-        1, len(found), figsize=(13, 0.9 + 0.3 * rows), layout="constrained"
+        1, len(found), figsize=(14, 0.9 + 0.3 * rows), layout="constrained"
     )
     for ax, (part, lines) in zip(axes, found.items(), strict=True):
         for place, line in enumerate(reversed(lines)):
@@ -158,7 +158,7 @@ def ablations() -> Any:
         ax.set_yticks(range(len(lines)), [line["name"] for line in reversed(lines)])
         ax.axvline(0, color="0.3", linewidth=0.8)
         ax.set_ylim(-0.5, len(lines) - 0.5)
-        ax.set(xlabel="points of accuracy against the baseline", title=part)
+        ax.set(xlabel="points against the baseline", title=part)
         ax.grid(alpha=0.3, axis="x")
     return figure
 
