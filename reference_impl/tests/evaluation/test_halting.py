@@ -12,9 +12,8 @@ from reference_reasoner.evaluation.halting import (
     halting_scores,
     halting_section,
     spearman,
-    tuned_scores,
 )
-from reference_reasoner.models.act_head import THRESHOLDS
+from reference_reasoner.evaluation.halting_threshold import tuned_scores
 from reference_reasoner.training.task import Row
 
 
@@ -197,28 +196,6 @@ def test_rows_that_are_drawn_score_as_rows_that_are_given() -> None:
         for scores in (answer_scores, halting_scores, tuned_scores):
             assert scores(drawn) == scores(list(drawn))
     assert "accuracy_minimal" in halting_scores(rows)
-
-
-def test_the_threshold_is_the_lowest_that_costs_nothing() -> None:
-    rows = random_rows(60)
-    found = tuned_scores(rows)
-
-    def stopped(threshold: float) -> list[tuple[int, bool]]:
-        """By row: the step at which it stops, and whether it is right then."""
-        taken = []
-        for row in rows:
-            sure = row.output["confidences"]
-            step = next((n for n, p in enumerate(sure) if p > threshold), len(sure) - 1)
-            taken.append((step + 1, row.output["right_by_step"][step]))
-        return taken
-
-    full = np.mean([row.output["right_at_full_depth"] for row in rows])
-    lowest = next(each for each in THRESHOLDS if np.mean([r for _, r in stopped(each)]) >= full)
-    assert 0.1 < lowest < 0.9
-    steps, right = zip(*stopped(lowest), strict=True)
-    expected = (lowest, np.mean(right), np.mean(steps))
-    names = ("threshold", "tuned_accuracy", "tuned_mean_steps")
-    assert tuple(found[name] for name in names) == pytest.approx(expected)
 
 
 def test_tokens_and_rows_are_counted_as_right() -> None:

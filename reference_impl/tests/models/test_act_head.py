@@ -9,12 +9,13 @@ from torch import Tensor
 from reference_reasoner.models.act_head import (
     HaltingConfig,
     HaltingHead,
-    accuracy_at,
     exploration_minimum,
     halting_loss,
     hazard_kl,
     leaves_training,
+    right_at,
     run_until_halted,
+    stops_at,
     tuned_threshold,
 )
 
@@ -204,18 +205,25 @@ def test_no_step_at_all_is_refused() -> None:
         run_until_halted(Script(TABLE), (torch.arange(4), 0), keep, threshold=0.5, max_steps=0)
 
 
-def test_the_lowest_threshold_that_keeps_the_accuracy() -> None:
+def test_the_lowest_threshold_that_loses_no_row() -> None:
     # row 0 is sure (p .62) and wrong at step 1, right later; row 1 is right from the start
     logits = torch.tensor([[0.5, 3.0], [3.0, 3.0]])
     right = torch.tensor([[False, True], [True, True]])
-    assert accuracy_at(0.5, logits, right) == 0.5
-    assert accuracy_at(0.7, logits, right) == 1.0
-    assert tuned_threshold(logits, right, most_points_lost=0.0) == pytest.approx(0.65)
-    assert tuned_threshold(logits, right, most_points_lost=0.5) == pytest.approx(0.05)
+    assert right_at(0.5, logits, right).tolist() == [False, True]
+    assert right_at(0.7, logits, right).tolist() == [True, True]
+    assert stops_at(0.7, logits).tolist() == [1, 0]
+    assert tuned_threshold(logits, right, most_lost=0.0) == pytest.approx(0.65)
+    assert tuned_threshold(logits, right, most_lost=0.5) == pytest.approx(0.05)
     nearly = torch.tensor([[4.0, 9.0], [9.0, 9.0]])  # p .982 of the wrong one
-    assert tuned_threshold(nearly, right, most_points_lost=0.0) == 0.99
+    assert tuned_threshold(nearly, right, most_lost=0.0) == 0.99
     sure = torch.full((2, 2), 99.0)
-    assert tuned_threshold(sure, right, most_points_lost=0.0) == 1.0
+    assert tuned_threshold(sure, right, most_lost=0.0) == 1.0
+
+
+def test_a_row_that_stopping_saves_makes_up_for_none_that_it_loses() -> None:
+    logits = torch.tensor([[0.5, 3.0], [3.0, 3.0]])
+    right = torch.tensor([[False, True], [True, False]])  # row 1 is right at step 1 only
+    assert tuned_threshold(logits, right, most_lost=0.0) == pytest.approx(0.65)
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ..models.act_head import accuracy_at, tuned_threshold
 from ..training.task import ReportSection, Row
 from .classification import binned
 from .columns import numbers
 from .difficulty import accuracy_apart
 from .figures import ACCENT, SECOND, new_figure, save_figure
-
-MOST_LOST = 0.0
-"""Share of accuracy that the tuned threshold may cost on validation: of a few hundred rows half a
-point is one, and thresholds that cost it have cost four points of other rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,31 +111,6 @@ def halting_scores(rows: Sequence[Row]) -> dict[str, float]:
         scores["spearman_difficulty"] = spearman(steps[solved], difficulty[solved])
     error = _calibration_error(rows)
     return scores if error is None else scores | {"calibration_error": error}
-
-
-def tuned_scores(rows: Sequence[Row]) -> dict[str, float]:
-    """The lowest `threshold` that costs at most MOST_LOST, and what it gives on these rows.
-
-    `output["confidences"]` and `output["right_by_step"]` of a row are of each step at full depth.
-    """
-    sure = torch.from_numpy(numbers(rows, _confidences)).T  # [S, N]
-    right = torch.from_numpy(numbers(rows, _right_by_step)).T
-    threshold = tuned_threshold(sure.logit(), right, most_points_lost=MOST_LOST)
-    stops = sure > threshold
-    stops[-1] = True
-    return {
-        "threshold": threshold,
-        "tuned_accuracy": accuracy_at(threshold, sure.logit(), right),
-        "tuned_mean_steps": float((stops.int().argmax(0) + 1).double().mean()),
-    }
-
-
-def _confidences(rows: Sequence[Row]) -> NDArray[np.float32]:
-    return np.array([row.output["confidences"] for row in rows], dtype=np.float32)
-
-
-def _right_by_step(rows: Sequence[Row]) -> NDArray[np.bool_]:
-    return np.array([row.output["right_by_step"] for row in rows], dtype=np.bool_)
 
 
 def _difficulty(rows: Sequence[Row]) -> NDArray[np.float64] | None:

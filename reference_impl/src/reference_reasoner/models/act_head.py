@@ -191,23 +191,28 @@ def filled_up(rows: Tensor, batch: int, compaction: Compaction) -> Tensor:
     return torch.cat([rows, rows[:1].expand(size - len(rows))])
 
 
-def tuned_threshold(logits: Tensor, right: Tensor, *, most_points_lost: float) -> float:
-    """The lowest threshold that costs at most `most_points_lost` of accuracy, on validation data.
+def tuned_threshold(logits: Tensor, right: Tensor, *, most_lost: float) -> float:
+    """The lowest threshold that loses at most the share `most_lost` of rows, on validation data.
 
     `logits` and `right` (bool) are [steps, B]: each row at each supervision step at full depth.
-    The accuracy to hold is that of the last step. 1.0, which stops nothing, where none of
-    THRESHOLDS holds it.
+    A row is lost that is right at the last step and wrong at the stop. One that it is the other
+    way round for makes up for none: which ones these are is luck, and other data has others.
+    1.0, which stops nothing, where all of THRESHOLDS lose more.
     """
-    full = right[-1].double().mean()
     for threshold in THRESHOLDS:
-        if accuracy_at(threshold, logits, right) >= full - most_points_lost:
+        lost = right[-1] & ~right_at(threshold, logits, right)
+        if float(lost.double().mean()) <= most_lost:
             return threshold
     return 1.0
 
 
-def accuracy_at(threshold: float, logits: Tensor, right: Tensor) -> float:
-    """Share of rows that are right at the step where `threshold` stops them; [steps, B] each."""
+def right_at(threshold: float, logits: Tensor, right: Tensor) -> Tensor:
+    """bool [B]: is a row right at the step where `threshold` stops it; [steps, B] each."""
+    return right.gather(0, stops_at(threshold, logits)[None])[0]
+
+
+def stops_at(threshold: float, logits: Tensor) -> Tensor:
+    """int64 [B]: the step, from 0, at which `threshold` stops each row; logits [steps, B]."""
     stops = logits.sigmoid() > threshold
     stops[-1] = True
-    first = stops.int().argmax(0)
-    return float(right.gather(0, first[None]).double().mean())
+    return stops.int().argmax(0)

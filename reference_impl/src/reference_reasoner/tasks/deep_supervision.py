@@ -19,8 +19,9 @@ from ..data.dataset import Batch, Dataset
 from ..data.labels import IGNORED
 from ..errors import RefusedInputError
 from ..evaluation.answers import answer_scores
-from ..evaluation.halting import halting_scores, tuned_scores
+from ..evaluation.halting import halting_scores
 from ..evaluation.halting_by_step import step_scores
+from ..evaluation.halting_threshold import tuned_scores
 from ..evaluation.memory_section import memory_sections
 from ..models.act_head import (
     exploration_minimum,
@@ -222,10 +223,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         return {}
 
     def scores(self, rows: Sequence[Row]) -> dict[str, float]:
-        """Share of right tokens and of right examples; where examples may stop, of halting.
-
-        `threshold`, of validation taken over by `use_validation`, is the lowest that costs nothing.
-        """
+        """Share of right tokens and of right examples; where examples may stop, of halting, too."""
         found = answer_scores(rows)
         if self.causal:
             return found
