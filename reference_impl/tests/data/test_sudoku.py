@@ -1,5 +1,6 @@
 """Sudoku puzzles: one solution each, by an independent solver; none in two splits; keyed draws."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -10,7 +11,14 @@ import pytest
 import torch
 
 from reference_reasoner.config_fields import ConfigError
-from reference_reasoner.data.sudoku import SudokuDataConfig, load_sudoku_splits
+from reference_reasoner.data.dataset import collate
+from reference_reasoner.data.sudoku import (
+    EASIEST,
+    EMPTY_TOKEN,
+    SudokuDataConfig,
+    load_sudoku_splits,
+    made_easier,
+)
 from reference_reasoner.data.sudoku_generator import (
     is_minimal,
     puzzle_at,
@@ -205,3 +213,27 @@ def test_settings_that_cannot_work_are_refused() -> None:
         parse_line("12345")
     with pytest.raises(ValueError, match="strata"):
         strata(6, "guesses:0")
+
+
+def test_a_curriculum_fills_in_ever_fewer_cells() -> None:
+    config = SudokuDataConfig(side=6, curriculum=0.5)
+    shares = [config.filled_in(step, 100) for step in range(100)]
+    assert shares[0] == EASIEST
+    assert shares[25] == EASIEST / 2
+    assert all(later < sooner for sooner, later in itertools.pairwise(shares[:51]))
+    assert set(shares[50:]) == {0.0}
+    assert SudokuDataConfig(side=6).filled_in(0, 100) == 0.0
+    with pytest.raises(ValueError, match=r"data.curriculum must be in \[0, 1\], got 1.5"):
+        SudokuDataConfig(side=6, curriculum=1.5)
+
+
+def test_an_easier_puzzle_is_the_same_puzzle() -> None:
+    puzzles = load_sudoku_splits(SudokuDataConfig(side=6)).train
+    batch = collate([puzzles.example(index, None) for index in range(200)])
+    easier = made_easier(batch, 0.5, torch.Generator().manual_seed(0))
+    empty = batch["tokens"] == EMPTY_TOKEN
+    filled = empty & (easier["tokens"] != EMPTY_TOKEN)
+    assert torch.equal(easier["tokens"][~empty], batch["tokens"][~empty])
+    assert torch.equal(easier["tokens"][filled], batch["labels"][filled])
+    assert torch.equal(easier["labels"], batch["labels"])
+    assert float(filled.sum() / empty.sum()) == pytest.approx(0.5, abs=0.03)

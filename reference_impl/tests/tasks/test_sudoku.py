@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from reference_reasoner.cli import main
-from reference_reasoner.data.sudoku import SudokuDataConfig
+from reference_reasoner.data.dataset import collate
+from reference_reasoner.data.sudoku import EMPTY_TOKEN, SudokuDataConfig
 from reference_reasoner.data.sudoku_generator import puzzle_at
 from reference_reasoner.data.sudoku_rules import to_line
 from reference_reasoner.tasks.sudoku import SudokuTask
@@ -205,3 +207,28 @@ def test_only_large_puzzles_are_scored_by_guesses() -> None:
         by_side[side] = SudokuTask(config).scores(rows)
     added = by_side[9].keys() - by_side[4].keys()
     assert added == {"accuracy_guesses_0", "accuracy_guesses_5_up"}
+
+
+def test_a_training_with_a_curriculum_begins_with_easier_puzzles() -> None:
+    data = replace(smoke().data, curriculum=0.5)
+    task = SudokuTask(replace(smoke(), data=data))
+    splits = task.datasets()
+    batch = collate([splits.train.example(index, None) for index in range(32)])
+
+    def empty(step: int) -> int:
+        carry = None if not step else {**begun, "updates": torch.full((32,), step)}
+        return int((task.begin(carry, batch)[0]["tokens"] == EMPTY_TOKEN).sum())
+
+    begun = task.begin(None, batch)[1]
+    assert begun is not None
+    half = smoke().training.steps // 2
+    full = int((batch["tokens"] == EMPTY_TOKEN).sum())
+    assert empty(0) < empty(half - 5) < empty(half) == full
+    assert empty(0) == empty(0)
+
+
+def test_a_curriculum_without_a_count_of_steps_is_refused(cli: CommandLine) -> None:
+    one_step = ["--data.curriculum", "0.5", "--model.halting.max-steps", "1"]
+    told = cli.refused("train", "--preset", "smoke", *one_step)
+    assert "data.curriculum needs the count of steps in the carry" in told
+    assert not Path("runs").exists()

@@ -24,6 +24,8 @@ from .sudoku_solver import solve
 from .sudoku_symmetry import transform
 
 EMPTY_TOKEN = 1
+EASIEST = 0.5
+"""Share of the empty cells that a curriculum fills in at first."""
 Split = Literal["train", "validation", "test"]
 
 
@@ -35,11 +37,17 @@ class SudokuDataConfig:
     """Rows, columns and digits: 4, 6 or 9."""
     augment: bool = True
     """Train on a random symmetry of each puzzle."""
+    curriculum: float = 0.0
+    """Share of a training's steps, from its first, over which puzzles grow from easy to as they
+    are: half of the empty cells are filled in at first, ever fewer later, none in the end."""
     folder: str = ""
     """Where the set is, with its manifest; empty for the one that comes with the project."""
 
     def __post_init__(self) -> None:
         require(self.side in (4, 6, 9), f"data.side must be 4, 6 or 9, got {self.side}")
+        require(
+            0 <= self.curriculum <= 1, f"data.curriculum must be in [0, 1], got {self.curriculum}"
+        )
 
     @property
     def cells(self) -> int:
@@ -50,6 +58,11 @@ class SudokuDataConfig:
     def vocabulary(self) -> int:
         """Padding, empty and the digits."""
         return self.side + 2
+
+    def filled_in(self, step: int, steps: int) -> float:
+        """The share of empty cells that step `step`, from 0, of a training of `steps` fills in."""
+        length = self.curriculum * steps
+        return EASIEST * max(0.0, 1 - step / length) if length else 0.0
 
 
 class SudokuPuzzles:
@@ -79,6 +92,17 @@ class SudokuPuzzles:
             grid, solution = transform(grid, solution, generator)
         numbers = {name: each[index] for name, each in self.numbers.items()}
         return {"tokens": grid + EMPTY_TOKEN, "labels": solution + EMPTY_TOKEN, **numbers}
+
+
+def made_easier(batch: Batch, share: float, generator: torch.Generator) -> Batch:
+    """The same puzzles, `tokens` [B, cells], with about that share of their empty cells filled in.
+
+    Each cell is drawn by itself, on the CPU, whatever device the batch is on.
+    """
+    tokens = batch["tokens"]
+    chosen = (torch.rand(tokens.shape, generator=generator) < share).to(tokens.device)
+    filled = torch.where(chosen & (tokens == EMPTY_TOKEN), batch["labels"], tokens)
+    return {**batch, "tokens": filled}
 
 
 def load_sudoku_splits(config: SudokuDataConfig) -> Splits:

@@ -14,15 +14,18 @@ from ..data.sudoku import (
     SudokuPuzzles,
     given_puzzles,
     load_sudoku_splits,
+    made_easier,
     solved_puzzles,
 )
 from ..data.sudoku_generator import puzzle_at
 from ..data.sudoku_rules import geometry, parse_line, to_line
+from ..errors import RefusedInputError
 from ..evaluation.difficulty import accuracy_by_guesses, difficulty_section
 from ..evaluation.halting import halting_section
 from ..evaluation.sudoku_steps import sudoku_steps_section
 from ..models.full_model import RecursiveReasoner
-from ..training.task import ReportSection, Row
+from ..seeding import torch_generator
+from ..training.task import Carry, ReportSection, Row
 from .course import reasoner_of
 from .puzzles import PuzzleTask
 from .sudoku_presets import ABLATIONS, PRESETS, SudokuConfig
@@ -54,8 +57,25 @@ class SudokuTask(PuzzleTask[SudokuConfig]):
         return RecursiveReasoner(self.config.model, vocabulary=data.vocabulary, tokens=data.cells)
 
     def datasets(self) -> Splits:
-        """The set that comes with the project, or the one that `data.folder` names."""
+        """The set that comes with the project, or the one that `data.folder` names.
+
+        Raises RefusedInputError for a curriculum where nothing counts its steps.
+        """
+        if self.config.data.curriculum and self.reasoner.halting.max_steps == 1:
+            raise RefusedInputError(
+                "data.curriculum needs the count of steps in the carry, and with "
+                "model.halting.max_steps 1 there is no carry: set one of them otherwise"
+            )
         return load_sudoku_splits(self.config.data)
+
+    def begin(self, carry: Carry | None, candidates: Batch) -> tuple[Batch, Carry | None]:
+        """As every reasoner begins, but with easier candidates while the curriculum lasts."""
+        step = 0 if carry is None else int(carry["updates"][0])
+        share = self.config.data.filled_in(step, self.config.training.steps)
+        if share:
+            generator = torch_generator(self.config.seed, "curriculum", step)
+            candidates = made_easier(candidates, share, generator)
+        return super().begin(carry, candidates)
 
     def given(self, file: IO[bytes]) -> Iterator[Given]:
         """One puzzle a line."""
