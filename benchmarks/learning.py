@@ -50,6 +50,12 @@ STUDIES: dict[str, tuple[str, ...]] = {
         *("--vary", "deep_late", "model.recursion.recursions=2"),
         "model.recursion.shallow_share=0.5",
     ),
+    "curriculum": (
+        *("study", "ablate", "default", "--study-dir", "runs/curriculum", "--seeds", "0,1,2"),
+        *("--training.steps", "1500"),
+        *("--vary", "curriculum", "data.curriculum=0.5"),
+        *("--vary", "deep_and_few", "model.recursion.recursions=2", "model.halting.max_steps=8"),
+    ),
 }
 """{part: the command of the project that trains and compares}"""
 FOLDERS = {
@@ -59,9 +65,10 @@ FOLDERS = {
     "recall": "runs/ablate-recall",
     "ablations": "runs/ablate-default",
     "tuning": "runs/tuning",
+    "curriculum": "runs/curriculum",
 }
 HARD = (
-    *("generate", "--side", "6", "--count", "2600", "--seed", "808"),
+    *("generate", "--side", "6", "--count", "2600", "--seed", "909"),
     *("--out", "halting.txt", "--exclude"),
 )
 """Puzzles that no split has, to judge halting by: the test split holds too few."""

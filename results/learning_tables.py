@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from .halting_tables import halting
 from .stored import RESULTS, command_of, head, interval, load, percent, row
 
 SEEDS = {
@@ -99,74 +100,11 @@ def _summary_row(what: str, line: Mapping[str, Any]) -> str:
     return row([what, scores, interval(line["mean"])])
 
 
-def halting() -> list[str]:
-    """Halting on fresh puzzles, of averaged and raw weights, with and without diversity term."""
-    found = load("learning/halting.json")
-    lines = [
-        "## Does it think longer where it is harder?",
-        "",
-        f"6 x 6 puzzles that no split has (`{' '.join(found['puzzles'][:7])}`, blanks from 8 to",
-        "minimal), up to 16 supervision steps, threshold tuned on validation. Spread and rank",
-        "correlations are over the items that full depth solves, with 95 % intervals; the rest",
-        "stands apart. *In doubt* are the steps at which 20 to 80 % of the items are right.",
-        "",
-        *head(
-            [
-                "model, weights, seed",
-                "solved",
-                "not",
-                "first right later than step 1",
-                "std of steps",
-                "Spearman, first right step",
-                "Spearman, blanks",
-                "mean steps",
-                "lost",
-                "calibration error in doubt",
-            ]
-        ),
-    ]
-    for run in found["runs"]:
-        scores, facts = run["scores"], run["facts"]
-        lost = scores["accuracy_at_full_depth"]["value"] - scores["accuracy"]["value"]
-        doubt = scores.get("calibration_error_in_doubt")
-        cells = (
-            f"{run['model']}, {run['weights']}, {run['seed']}",
-            f"{facts['solved_by_full_depth']:,}",
-            f"{facts['items'] - facts['solved_by_full_depth']:,}",
-            percent(scores["later_than_first"]["value"], 1),
-            plain(scores["std_steps_solved"]),
-            plain(scores["spearman_first_correct"]),
-            plain(scores["spearman_difficulty"]),
-            f"{scores['mean_steps']['value']:.2f}",
-            f"{100 * lost:.2f} points",
-            "no step" if doubt is None else plain(doubt),
-        )
-        lines.append(row(cells))
-    shown = found["step_by_step"]
-    blanks = shown["puzzle"].count(0)
-    return [
-        *lines,
-        "",
-        "![Steps taken, against need](halting.png)",
-        "",
-        f"One of them, {blanks} blanks, answer by answer (seed 0, averaged weights), chosen as",
-        f"`report` does: the hardest one solved. It stops after {shown['steps']} steps; a cell",
-        "that is wrong is filled.",
-        "",
-        "![A puzzle, the answer after each step, and how sure the head is](step_by_step.png)",
-        "",
-    ]
-
-
-def plain(score: Mapping[str, float]) -> str:
-    """`0.84 (0.82 to 0.86)`."""
-    return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
-
-
 STUDIES = {
     "sudoku": "The whole model against token mixing: 6 x 6 Sudoku",
     "ablations": "What each part is worth: 6 x 6 Sudoku, 1,500 steps",
     "tuning": "What might learn faster: 6 x 6 Sudoku, 1,500 steps",
+    "curriculum": "Easier first; deeper and fewer steps: 6 x 6 Sudoku, 1,500 steps",
     "recall": "What each part is worth: recall",
 }
 """{part: the title of its table}"""
@@ -187,10 +125,10 @@ def ablations() -> list[str]:
             f"## {title}",
             "",
             f"{command_of(study)}: {comparison['examples']:,} examples of {study['split']}. One",
-            "thing at a time. The difference is from the baseline on the same seeds and examples;",
-            "its intervals hold together in 95 % of studies (Bonferroni). Expectations were",
-            f"committed before the runs. {_seeds(study)}: so few trainings",
-            "make a verdict a hint.",
+            "thing at a time, or it says so. The difference is from the baseline on the same seeds",
+            "and examples; its intervals hold together in 95 % of studies (Bonferroni).",
+            f"Expectations were committed before the runs. {_seeds(study)}: so few trainings make",
+            "a verdict a hint.",
             "",
             *head([*TITLES, "what may be said", "kept"]),
         ]
