@@ -12,11 +12,19 @@ from pathlib import Path
 
 from .peer_scripts import RESULTS, check_shared, measuring_parser
 
-SCRIPTS = ("memory_layer", "memory_growth", "inference", "decode", "training_step")
+SCRIPTS = (
+    "memory_layer",
+    "memory_growth",
+    "inference",
+    "decode",
+    "training_step",
+    "supervision_step",
+    "window_attention",
+)
 """Modules of this folder with a `main`, in the order in which they run."""
 NEEDS = {"training_step": "official"}
 """The flag without which a script has no peer."""
-PEERS = {"memory_layer": "titans_pytorch"}
+PEERS = {"memory_layer": "titans_pytorch", "supervision_step": "tiny_recursive_model"}
 """The package without which a script has no peer."""
 SHARED = ("device", "threads", "repetitions")
 TAKES = {
@@ -25,6 +33,8 @@ TAKES = {
     "inference": (*SHARED, "run"),
     "decode": SHARED,
     "training_step": (*SHARED, "official"),
+    "supervision_step": SHARED,
+    "window_attention": SHARED,
 }
 """The flags that are handed on, beside `--json FILE`; the memory's take two threads."""
 

@@ -10,19 +10,19 @@ from matplotlib import pyplot
 
 from benchmarks.peer_scripts import use_our_package
 
+from . import peer_figures
 from .learning_tables import STUDIES, exists
-from .peer_tables import ratios
+from .peer_figures import BLUE, GREY, ORANGE
 from .stored import RESULTS, load, there
 
 DOCS = RESULTS.parent / "docs"
-BLUE, ORANGE, GREY = "#1f6fb2", "#d9822b", "0.6"
 STYLES = {"baseline": (BLUE, "-"), "no_memory": (ORANGE, "--"), "token_mixing": (ORANGE, "-")}
 CURVES = (("sudoku", "6 x 6 Sudoku"), ("maze", "9 x 9 mazes"), ("recall", "recall"))
 
 
 def draw(folder: Path = DOCS) -> list[Path]:
     """Write the pictures; their paths."""
-    pictures = {"learning_curves.png": learning_curves(), "peers.png": peers()}
+    pictures = {"learning_curves.png": learning_curves(), **peer_figures.pictures()}
     if exists("halting"):
         pictures |= {"halting.png": halting(), "step_by_step.png": step_by_step()}
     if len(gpu_runs()) > 1:
@@ -160,20 +160,4 @@ def ablations() -> Any:
         ax.set_ylim(-0.5, len(lines) - 0.5)
         ax.set(xlabel="points against the baseline", title=part)
         ax.grid(alpha=0.3, axis="x")
-    return figure
-
-
-def peers() -> Any:
-    """Each ratio with its extremes, and the least that is required."""
-    found = list(ratios())[::-1]
-    figure, ax = pyplot.subplots(figsize=(11, 0.6 + 0.42 * len(found)), layout="constrained")
-    for place, (_, ratio, least) in enumerate(found):
-        colour = BLUE if ratio["median"] >= least else ORANGE
-        ax.barh(place, ratio["median"], color=colour, height=0.55)
-        ax.plot([ratio["lowest"], ratio["highest"]], [place, place], color="0.2", linewidth=1.5)
-        ax.plot([least, least], [place - 0.4, place + 0.4], color="0.2", linestyle=":")
-    ax.set_yticks(range(len(found)), [what for what, _, _ in found])
-    ax.axvline(1, color="0.3", linewidth=0.8)
-    ax.set(xlabel="times as fast, with extremes; dotted: asked", xlim=0)
-    ax.grid(alpha=0.3, axis="x")
     return figure

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.peers import SCRIPTS
+from benchmarks.window_attention import CAUSAL
 
-from .stored import head, load, row
+from .stored import head, load, row, there
 
 SHORT = {
     "memory_layer": {
@@ -17,12 +18,15 @@ SHORT = {
         "alone": "6 x 6 puzzles one by one (full depth's time over halting's)",
     },
     "training_step": "training step of a 7 M TRM, {} (official code's time over ours)",
+    "supervision_step": "supervision step, {} (tiny-recursive-model's time over ours)",
+    "window_attention": "window attention (torch's {} over ours)",
 }
 
 
 def peers() -> list[str]:
     """Ours beside a peer or beside itself done otherwise, in turns in one process."""
-    found = {script: load(f"peers/{script}.json") for script in SCRIPTS}
+    found = {script: load(f"peers/{script}.json") for script in measured()}
+    left = [script for script in SCRIPTS if script not in found]
     return [
         "## Side by side",
         "",
@@ -34,9 +38,19 @@ def peers() -> list[str]:
         *head(["what", "required", "measured", ""]),
         *(cells for each in found.values() for cells in judged(each["lines"])),
         "",
+        *(f"Not measured yet: `nox -s peers -- --only {script}`." for script in left),
         "![Ratios, and what is required of them](peers.png)",
         "",
+        "![Time and memory of the memory layers over the length](memory_growth.png)",
+        "",
+        "![Tokens a second over the length of the context](decode.png)",
+        "",
     ]
+
+
+def measured() -> list[str]:
+    """The scripts whose figures are there."""
+    return [script for script in SCRIPTS if there(f"peers/{script}.json")]
 
 
 def measured_on(found: Mapping[str, Any]) -> str:
@@ -56,13 +70,16 @@ def judged(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def ratios() -> Iterator[tuple[str, Mapping[str, Any], float]]:
-    """(what, the ratio, the least that is required) of everything that has a least ratio."""
+def ratios() -> Iterator[tuple[str, Mapping[str, Any], float | None]]:
+    """(what, the ratio, the least that is required or None) of what is compared with a peer."""
     for script in SHORT:
+        if script not in measured():
+            continue
         found = load(f"peers/{script}.json")
         asked = [line["required"] for line in found["lines"] if line["required"].startswith(">=")]
         least = [float(words.split()[1].rstrip(",")) for words in asked]
-        for (what, ratio), most in zip(_ratios(script, found), least, strict=True):
+        compared = list(_ratios(script, found))
+        for (what, ratio), most in zip(compared, least or [None] * len(compared), strict=True):
             yield what, ratio, most
 
 
@@ -77,9 +94,16 @@ def _ratios(script: str, found: Mapping[str, Any]) -> Iterator[tuple[str, Mappin
         for case in found["inference"].values():
             for way, what in words.items():
                 yield what, case[way]["full_over_halting"]
-    else:
+    elif script == "training_step":
         for form, ratio in found["training_step"]["official_over_ours"].items():
             yield words.format(form), ratio
+    elif script == "supervision_step":
+        for mixing, each in found["rows"].items():
+            yield words.format(mixing), each["theirs_over_ours"]
+    else:
+        for name, ratio in found["attention"]["over_ours"].items():
+            if name != CAUSAL:  # other work
+                yield words.format(name), ratio
 
 
 def summary() -> list[str]:
@@ -87,5 +111,5 @@ def summary() -> list[str]:
     lines = head(["in turns in one process", "how many times as fast", "asked"])
     for what, ratio, least in ratios():
         spread = f"{ratio['median']:.2f} ({ratio['lowest']:.2f} to {ratio['highest']:.2f})"
-        lines.append(row((what, spread, f"{least:g}")))
+        lines.append(row((what, spread, "" if least is None else f"{least:g}")))
     return lines
