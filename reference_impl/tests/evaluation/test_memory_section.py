@@ -14,7 +14,7 @@ from reference_reasoner.evaluation.memory_use import memory_use
 from reference_reasoner.models.full_model import ReasonerConfig
 from reference_reasoner.training.task import ReportSection
 
-from ..models.reasoners import CAUSAL, GRID, reasoner, tokens_of
+from ..models.reasoners import CAUSAL, FIRST_PASS, GRID, reasoner, tokens_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,17 @@ def test_both_are_shown_by_layer(tmp_path: Path, config: ReasonerConfig) -> None
         kinds = ("before the write", "after the write")
     assert surprise.table is not None
     assert surprise.table[0] == ["layer", "update of", *kinds]
+
+
+def test_a_memory_that_is_written_once_is_measured_there(tmp_path: Path) -> None:
+    gate, surprise = sections(FIRST_PASS["linear_once"], tmp_path)
+    assert "the last two are shown" in gate.text
+    assert "that of the last recursion is shown" in surprise.text
+    assert gate.table is not None
+    assert surprise.table is not None
+    assert [line[1] for line in gate.table[1]] == ["latent", "answer"] * 2
+    assert [line[:2] for line in surprise.table[1]] == [[layer, "first latent"] for layer in "12"]
+    assert surprise.pictures == ["surprise.png"]
 
 
 def test_the_table_is_over_all_supervision_steps(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch.nn.functional import silu
 from reference_reasoner.data.dataset import Batch
 from reference_reasoner.evaluation.memory_use import (
     ANSWER,
+    FIRST,
     LATENT,
     Measured,
     Moments,
@@ -27,7 +28,7 @@ from reference_reasoner.models.full_model import (
 )
 from reference_reasoner.models.neural_memory import NeuralMemory
 
-from ..models.reasoners import CAUSAL, DEEP, GRID, STALE, reasoner, tokens_of
+from ..models.reasoners import CAUSAL, DEEP, FIRST_PASS, GRID, STALE, reasoner, tokens_of
 
 TOKENS = 10
 COUNT = 3
@@ -42,6 +43,7 @@ CONFIGS = {
     "causal linear": CAUSAL,
     "causal deep": DEEP,
     "causal stale": STALE,
+    "causal deep once": FIRST_PASS["deep_once"],
     "set linear": with_memory(GRID, depth=1, features=128),
     "set deep": with_memory(GRID, set_steps=2),
 }
@@ -69,15 +71,23 @@ def inputs_by_hand(model: RecursiveReasoner, tokens: Tensor) -> dict[Place, Tens
     config, found = model.config, {}
     question = model.question(tokens)
     answer, latent = model.initial(question)
+    once = config.backbone.memory.write == "first_pass"
+    written: dict[int, Any] = {}
 
     def apply(x: Tensor, update: str, step: int) -> Tensor:
         for layer, block in enumerate(model.backbone.blocks, start=1):
             found[Place(update, layer, step)] = x
-            x = block(x, config.persistent_tokens)
+            if not once:
+                x = block(x, config.persistent_tokens)
+                continue
+            if layer not in written:
+                found[Place(FIRST, layer, step)] = x
+            x, written[layer] = block(x, config.persistent_tokens, None, None, written.get(layer))
         return x
 
     for step in range(1, config.halting.max_steps + 1):
         for _ in range(config.recursion.recursions):
+            written.clear()
             for _ in range(config.recursion.latent_steps):
                 latent = apply(question + answer + latent, LATENT, step)
             answer = apply(answer + latent, ANSWER, step)
@@ -225,11 +235,15 @@ def by_hand(model: RecursiveReasoner, tokens: Tensor) -> list[dict[Place, list[f
     for place, inputs in inputs_by_hand(model, tokens).items():
         block = model.backbone.blocks[place.layer - 1]
         gate = block.gate.linear
+        once = block.memory.config.write == "first_pass"
         for x in inputs:
             for row in x[prefix:]:
                 for weight, bias in zip(gate.weight, gate.bias, strict=True):
-                    shares[place].append(float((weight @ row + bias).sigmoid()))
+                    if place.update != FIRST:
+                        shares[place].append(float((weight @ row + bias).sigmoid()))
             for head in range(block.memory.config.heads):
+                if once and place.update != FIRST:
+                    continue
                 pairs = pairs_by_hand(block.memory, x, prefix, head)
                 if block.memory.causal:
                     values = causal_by_hand(block.memory, pairs, prefix, head)

@@ -40,6 +40,16 @@ STALE = replace(
         memory=MemoryConfig(heads=2, depth=2, features=12, chunk=4, gradient="stale"),
     ),
 )
+
+
+def first_pass(config: ReasonerConfig) -> ReasonerConfig:
+    """The same, written in the first application of each latent recursion alone."""
+    memory = replace(config.backbone.memory, write="first_pass")
+    return replace(config, backbone=replace(config.backbone, memory=memory))
+
+
+CAUSAL_FORMS = {"linear": CAUSAL, "deep": DEEP, "stale": STALE}
+FIRST_PASS = {f"{name}_once": first_pass(config) for name, config in CAUSAL_FORMS.items()}
 GRID = replace(
     CAUSAL,
     backbone=replace(

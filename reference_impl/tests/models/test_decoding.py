@@ -15,22 +15,24 @@ from reference_reasoner.models.decoding import (
     step,
 )
 from reference_reasoner.models.full_model import ReasonerConfig
+from reference_reasoner.models.memory_queries import QueryCache
 
 from .reasoners import (
     CAUSAL,
-    DEEP,
+    CAUSAL_FORMS,
+    FIRST_PASS,
     GRID,
-    STALE,
     reasoner,
     shallow,
     tokens_of,
 )
 
 LENGTH = 9
+FORMS = CAUSAL_FORMS | FIRST_PASS
 
 
 @pytest.mark.parametrize("window", [4, 0])
-@pytest.mark.parametrize("config", [CAUSAL, DEEP, STALE], ids=["linear", "deep", "stale"])
+@pytest.mark.parametrize("config", FORMS.values(), ids=FORMS)
 def test_prefill_and_steps_equal_the_parallel_pass(config: ReasonerConfig, window: int) -> None:
     model = reasoner(replace(config, backbone=replace(config.backbone, window=window)))
     tokens = tokens_of(2, LENGTH)
@@ -85,7 +87,7 @@ def tensors_of(state: DecodeState) -> list[Tensor]:
     return [x for x in tree_leaves(state.caches) if isinstance(x, Tensor)]
 
 
-@pytest.mark.parametrize("config", [CAUSAL, DEEP, STALE], ids=["linear", "deep", "stale"])
+@pytest.mark.parametrize("config", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("given", [0, 4, 6])
 def test_a_step_allocates_no_state(config: ReasonerConfig, given: int) -> None:
     model = reasoner(shallow(config))
@@ -93,8 +95,10 @@ def test_a_step_allocates_no_state(config: ReasonerConfig, given: int) -> None:
     _, state = prefill(model, tokens[:, :given])
     before = [(x.data_ptr(), tuple(x.shape)) for x in tensors_of(state)]
     places = [place for place, _ in before]
-    applications = len(state.caches)
-    assert len(set(places)) == len(places) - 2 * (applications - 1)  # count and mask are shared
+    applications, memories = len(state.caches), [each.memory for each in state.caches]
+    shared = sum(len(each.state) for each in memories if isinstance(each, QueryCache))
+    # count and mask, too
+    assert len(set(places)) == len(places) - 2 * (applications - 1) - shared
     for position in range(given, 20):
         _, state = step(model, tokens[:, position], state)
         assert [(x.data_ptr(), tuple(x.shape)) for x in tensors_of(state)] == before
@@ -115,9 +119,9 @@ class Work(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("config", [CAUSAL, DEEP], ids=["linear", "deep"])
-def test_a_step_does_the_same_work_after_any_number_of_tokens(config: ReasonerConfig) -> None:
-    model = reasoner(shallow(config))
+@pytest.mark.parametrize("form", ["linear", "deep", "deep_once"])
+def test_a_step_does_the_same_work_after_any_number_of_tokens(form: str) -> None:
+    model = reasoner(shallow(FORMS[form]))
     done = []
     for given in (1, 5, 101):  # each one past the beginning of a chunk
         _, state = prefill(model, tokens_of(1, given))

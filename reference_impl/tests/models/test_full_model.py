@@ -16,9 +16,10 @@ from reference_reasoner.models.trm_wrapper import RecursionConfig
 
 from .reasoners import (
     CAUSAL,
+    CAUSAL_FORMS,
     DEEP,
+    FIRST_PASS,
     GRID,
-    STALE,
     VOCABULARY,
     as_built,
     reasoner,
@@ -27,7 +28,14 @@ from .reasoners import (
     wide,
 )
 
-CAUSAL_FORMS = {"linear": CAUSAL, "deep": DEEP, "stale": STALE}
+FORMS = CAUSAL_FORMS | FIRST_PASS
+KINDS = {
+    "causal": CAUSAL,
+    "deep": DEEP,
+    "deep_once": FIRST_PASS["deep_once"],
+    "linear_once": FIRST_PASS["linear_once"],
+    "grid": GRID,
+}
 
 
 def by_embedding(model: RecursiveReasoner, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,9 +53,9 @@ def by_embedding(model: RecursiveReasoner, tokens: Tensor) -> tuple[Tensor, Tens
     return embedded[0], steps[-1].logits
 
 
-@pytest.mark.parametrize("form", CAUSAL_FORMS)
+@pytest.mark.parametrize("form", FORMS)
 def test_no_output_depends_on_a_later_token_by_value(form: str) -> None:
-    model = reasoner(CAUSAL_FORMS[form])
+    model = reasoner(FORMS[form])
     one, other = tokens_of(2, 10), tokens_of(2, 10, seed=2)
     for position in range(9):
         mixed = torch.where(torch.arange(10) > position, other, one)
@@ -57,9 +65,9 @@ def test_no_output_depends_on_a_later_token_by_value(form: str) -> None:
             assert apart[:, position + 1 :].max() > 1e-6
 
 
-@pytest.mark.parametrize("form", CAUSAL_FORMS)
+@pytest.mark.parametrize("form", FORMS)
 def test_no_output_depends_on_a_later_token_by_gradient(form: str) -> None:
-    model = reasoner(CAUSAL_FORMS[form])
+    model = reasoner(FORMS[form])
     embedded, logits = by_embedding(model, tokens_of(2, 10))
     for position in range(10):
         (gradient,) = torch.autograd.grad(
@@ -92,9 +100,9 @@ def test_memory_reaches_beyond_the_window() -> None:
         assert bool(gradient[:, :3].any()) is use_memory
 
 
-@pytest.mark.parametrize("form", CAUSAL_FORMS)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_packed_document_equals_the_document_alone(form: str) -> None:
-    model = reasoner(CAUSAL_FORMS[form])
+    model = reasoner(FORMS[form])
     lengths = [3, 9, 1, 5]
     tokens = tokens_of(1, sum(lengths))
     documents = torch.repeat_interleave(torch.arange(4), torch.tensor(lengths))[None]
@@ -132,7 +140,7 @@ def embedded_step(
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32])
-@pytest.mark.parametrize("config", [CAUSAL, DEEP, GRID], ids=["causal", "deep", "grid"])
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_an_item_alone_equals_it_in_a_batch(config: ReasonerConfig, kind: torch.dtype) -> None:
     model = as_built(wide(config)).to(kind)
     tokens = tokens_of(5, 10)
@@ -153,7 +161,7 @@ def test_two_calls_are_equal_and_leave_nothing_behind() -> None:
     assert {name for name, _ in model.named_buffers()} == {"initial.answer", "initial.latent"}
 
 
-@pytest.mark.parametrize("config", [CAUSAL, DEEP, GRID], ids=["causal", "deep", "grid"])
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_other_precisions_are_close(config: ReasonerConfig) -> None:
     model = as_built(wide(config))
     tokens = tokens_of(4, 10)
@@ -167,7 +175,7 @@ def test_other_precisions_are_close(config: ReasonerConfig) -> None:
     assert (single.double() - double).norm() / double.norm() < 1e-5
 
 
-@pytest.mark.parametrize("config", [CAUSAL, DEEP, GRID], ids=["causal", "deep", "grid"])
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_every_parameter_gets_a_gradient(config: ReasonerConfig) -> None:
     model = reasoner(config)
     step = model(tokens_of(4, 10))

@@ -58,7 +58,8 @@ def test_values_and_gradients_are_those_of_a_loop_by_hand() -> None:
     found, expected = [], []
     for results, run in ((found, deep_recursion), (expected, None)):
         net = Counting()
-        told = by_hand(net, question, states) if run is None else run(net, question, states, CONFIG)
+        given_to = (lambda net=net: net, question, states, CONFIG)
+        told = by_hand(net, question, states) if run is None else run(*given_to)
         (told.answer.sum() + told.latent.square().sum()).backward()
         assert question.grad is not None
         results += [told.answer, told.latent, question.grad.clone()]
@@ -70,7 +71,7 @@ def test_values_and_gradients_are_those_of_a_loop_by_hand() -> None:
 
 def test_only_the_last_recursion_builds_a_graph() -> None:
     net = Counting()
-    deep_recursion(net, *given(), CONFIG)
+    deep_recursion(lambda: net, *given(), CONFIG)
     assert (net.calls, net.graphs) == (CONFIG.applications, 3) == (9, 3)
 
 
@@ -78,11 +79,11 @@ def test_no_gradient_reaches_the_states_that_came_in() -> None:
     question, states = given()
     for state in states:
         state.requires_grad_(True)
-    deep_recursion(Counting(), question, states, CONFIG).answer.sum().backward()
+    deep_recursion(Counting, question, states, CONFIG).answer.sum().backward()
     assert states.answer.grad is None
     assert states.latent.grad is None
     only = RecursionConfig(latent_steps=1, recursions=1)
-    deep_recursion(Counting(), question, states, only).answer.sum().backward()
+    deep_recursion(Counting, question, states, only).answer.sum().backward()
     assert states.latent.grad is not None
     detached = states.detach()
     assert not detached.answer.requires_grad
@@ -100,7 +101,7 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_recursions() -> None:
 
         config = RecursionConfig(latent_steps=2, recursions=recursions)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            deep_recursion(Counting(), *given(), config)
+            deep_recursion(Counting, *given(), config)
         kept.append(len(seen))
     assert kept[0] == kept[1]
 

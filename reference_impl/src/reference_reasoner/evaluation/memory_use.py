@@ -17,11 +17,15 @@ from ..models.full_model import RecursiveReasoner
 from ..models.memory_surprise import set_surprise, token_surprise
 from ..models.titans_mag import MagBlock
 
+WRITTEN = 4
+"""Which argument of a block says what the first pass wrote; there where passes differ."""
 LATE_SHARE = 4
 """The last T / LATE_SHARE tokens are late."""
 LATENT, ANSWER = "latent", "answer"
 UPDATES = (LATENT, ANSWER)
 """What the last two applications of the network in a supervision step update."""
+FIRST = "first latent"
+"""What the first application of the last recursion updates: where a memory is written once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ class Place(NamedTuple):
     """Where in the computation something was measured."""
 
     update: str
-    """One of UPDATES."""
+    """One of UPDATES, or FIRST."""
     layer: int
     """From 1."""
     step: int
@@ -76,7 +80,8 @@ class MemoryUse:
     shares: Measured
     """The attention's share in the gate. Empty where the gate multiplies: it has none."""
     surprise: Measured
-    """Before a write: that of all tokens at once for a set, else each token's own."""
+    """Before a write: that of all tokens at once for a set, else each token's own. At FIRST alone
+    where only the first pass writes."""
     later_surprise: Measured
     """After the write of a set; else the `surprise` of late tokens."""
 
@@ -97,9 +102,11 @@ def memory_use(
     """
     found: tuple[dict[Place, Moments], ...] = ({}, {}, {})
     prefix = model.config.persistent_tokens
+    writing = (FIRST,) if model.backbone.writes_once else UPDATES
     for tokens in _batches(examples, min(count, len(examples)), batch_size):
         for place, block, x in _inputs(model, tokens.to(model.embedding.weight.device)):
-            for sums, values in zip(found, _measure(block, x, prefix), strict=True):
+            measured = _measure(block, x, prefix, writes=place.update in writing)
+            for sums, values in zip(found, measured, strict=True):
                 if values is not None:
                     new = Moments.of(values)
                     sums[place] = sums[place] + new if place in sums else new
@@ -113,38 +120,56 @@ def _batches(examples: Dataset, count: int, batch_size: int) -> Iterator[Tensor]
 
 
 def _inputs(model: RecursiveReasoner, tokens: Tensor) -> list[tuple[Place, MagBlock, Tensor]]:
-    """The blocks' inputs [B, P + T, W] in the last two applications of every supervision step."""
+    """The blocks' inputs [B, P + T, W] in the last two applications of every supervision step.
+
+    And in the first of its last recursion where that is the one that writes.
+    """
     blocks = memory_blocks(model)
     kept = [deque[Tensor](maxlen=len(UPDATES)) for _ in blocks]
+    firsts = [deque[Tensor](maxlen=1) for _ in blocks]
     hooks = [
-        block.register_forward_pre_hook(_keeper(inputs))
-        for block, inputs in zip(blocks, kept, strict=True)
+        block.register_forward_pre_hook(_keeper(inputs, first))
+        for block, inputs, first in zip(blocks, kept, firsts, strict=True)
     ]
     found = []
     try:
         for step, _ in enumerate(model.at_depth(tokens, model.config.halting.max_steps), start=1):
-            for layer, (block, inputs) in enumerate(zip(blocks, kept, strict=True), start=1):
-                for update, x in zip(UPDATES, inputs, strict=True):
-                    found.append((Place(update, layer, step), block, x))
+            for layer, block in enumerate(blocks, start=1):
+                named = [*zip(UPDATES, kept[layer - 1], strict=True)]
+                named += [(FIRST, x) for x in firsts[layer - 1]]
+                found += [(Place(update, layer, step), block, x) for update, x in named]
     finally:
         for hook in hooks:
             hook.remove()
     return found
 
 
-def _keeper(inputs: deque[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+def _keeper(
+    inputs: deque[Tensor], first: deque[Tensor]
+) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     def keep(_: nn.Module, given: tuple[Any, ...]) -> None:
         inputs.append(given[0])
+        if given[WRITTEN:] == (None,):
+            first.append(given[0])
 
     return keep
 
 
-def _measure(block: MagBlock, x: Tensor, prefix: int) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Values for the three fields of MemoryUse."""
+def _measure(
+    block: MagBlock, x: Tensor, prefix: int, *, writes: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Values for the three fields of MemoryUse, or None where there is nothing to measure.
+
+    A pass that alone writes is measured for its surprise alone, and those that do not for the rest.
+    """
     memory, gate = block.memory, block.gate
     assert memory is not None  # memory_blocks has no others
     assert gate is not None
-    shares = None if gate.linear is None else gate.share(x)[:, prefix:]
+    once = memory.config.write == "first_pass"
+    unshared = gate.linear is None or (once and writes)
+    shares = None if unshared else gate.share(x)[:, prefix:]
+    if not writes:
+        return shares, None, None
     if not memory.causal:
         return shares, *set_surprise(memory, x, prefix=prefix)
     surprise = token_surprise(memory, x, prefix=prefix)

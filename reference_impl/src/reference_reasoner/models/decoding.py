@@ -3,8 +3,9 @@
 B batch, P persistent tokens, T tokens, V vocabulary. The depth is fixed: a token that stopped
 early would leave later tokens nothing to attend to in the deeper passes. Each application of a
 block in each pass sees its own past, so each has a cache of its own: supervision steps x
-recursions x (n + 1) x layers of them. All of it is allocated by `prefill`; a step writes in place,
-so its time and its memory do not depend on how many tokens came before.
+recursions x (n + 1) x layers of them; but for the memory's state where the first pass alone writes
+it, which is one for all n + 1. All of it is allocated by `prefill`; a step writes in place, so its
+time and its memory do not depend on how many tokens came before.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor
 
 from .attention import Place
+from .block_cache import BlockCache
 from .full_model import RecursiveReasoner
 from .memory_deep import Position
-from .titans_mag import BlockCache, MagBlock
-from .trm_wrapper import deep_recursion
+from .memory_queries import Recorded
+from .titans_mag import MagBlock
+from .trm_wrapper import Begin, Net, deep_recursion
 
 BlockStep = Callable[
     [MagBlock, Tensor, BlockCache, Position, Place | None], tuple[Tensor, BlockCache]
@@ -48,13 +51,20 @@ def prefill(
     prefix = model.config.persistent_tokens
     caches: list[BlockCache] = []
 
-    def net(x: Tensor) -> Tensor:
-        for block in blocks:
-            x, cache = block.prefill(x, prefix=prefix, capacity=capacity)
-            caches.append(cache)
-        return x
+    def begin() -> Net:
+        recorded: list[Recorded | None] = [None] * len(blocks)
 
-    answer = _refined(model, model.question(tokens), net)
+        def net(x: Tensor) -> Tensor:
+            for layer, block in enumerate(blocks):
+                x, cache, recorded[layer] = block.prefill(
+                    x, prefix=prefix, capacity=capacity, recorded=recorded[layer]
+                )
+                caches.append(cache)
+            return x
+
+        return net
+
+    answer = _refined(model, model.question(tokens), begin)
     return model.logits(answer[:, prefix:]), DecodeState(_in_step(caches), tokens.shape[1])
 
 
@@ -82,7 +92,7 @@ def step(
         return x
 
     question = model.question(token[:, None], with_persistent=False)
-    answer = _refined(model, question, net)
+    answer = _refined(model, question, lambda: net)
     return model.logits(answer)[:, 0], DecodeState(tuple(caches), state.position + 1)
 
 
@@ -102,8 +112,8 @@ def _in_step(caches: Sequence[BlockCache]) -> tuple[BlockCache, ...]:
     )
 
 
-def _refined(model: RecursiveReasoner, question: Tensor, net: Callable[[Tensor], Tensor]) -> Tensor:
+def _refined(model: RecursiveReasoner, question: Tensor, begin: Begin) -> Tensor:
     states = model.initial(question)
     for _ in range(model.config.halting.max_steps):
-        states = deep_recursion(net, question, states, model.config.recursion)
+        states = deep_recursion(begin, question, states, model.config.recursion)
     return states.answer

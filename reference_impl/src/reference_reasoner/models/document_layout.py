@@ -4,14 +4,13 @@ The memory's chunks must not depend on what stands before a document, or a packe
 would not equal the document alone. B batch, T tokens, C chunk, L padded length.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class DocumentLayout:
+class DocumentLayout(NamedTuple):
     """Where each token goes in rows that are padded to whole chunks a document."""
 
     slots: Tensor

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .act_head import Compaction, Halted, HaltingConfig, HaltingHead, run_until_halted
+from .backbone import Backbone
 from .stablemax import Normaliser
-from .titans_mag import Backbone, BackboneConfig
+from .titans_mag import BackboneConfig
 from .trm_wrapper import InitialStates, RecursionConfig, States, deep_recursion, truncated_normal
 
 
@@ -121,11 +122,12 @@ class RecursiveReasoner(nn.Module):
         prefix = self.config.persistent_tokens
         angles = self.backbone.angles(question, prefix, documents)
 
-        def net(x: Tensor) -> Tensor:
-            out: Tensor = self.backbone(x, prefix, documents, angles)
-            return out
-
-        states = deep_recursion(net, question, states, recursion or self.config.recursion)
+        states = deep_recursion(
+            lambda: self.backbone.recursion(prefix, documents, angles),
+            question,
+            states,
+            recursion or self.config.recursion,
+        )
         return SupervisionStep(
             self.logits(states.answer[:, prefix:]),
             states.answer,

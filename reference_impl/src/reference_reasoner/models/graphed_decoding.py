@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from .attention import Place
+from .block_cache import BlockCache
 from .cuda_graph import Capture, captured
 from .decoding import BlockStep, DecodeState, causal_blocks, step
 from .full_model import RecursiveReasoner
 from .memory_deep import DeepState, Position, freeze
-from .titans_mag import BlockCache, MagBlock
+from .neural_memory import MemoryCache
+from .titans_mag import MagBlock
 
 
 class GraphedDecoder:
@@ -65,7 +67,8 @@ class GraphedDecoder:
         self._block_step = block_step
         # the host looks at the room; a compiler would compile anew for each
         self._caches = tuple(_with_room(each, 1) for each in state.caches)
-        memories = [each.memory.state for each in state.caches if each.memory is not None]
+        written = [each.memory for each in state.caches if isinstance(each.memory, MemoryCache)]
+        memories = [each.state for each in written]
         self._frozen = [each for each in memories if isinstance(each, DeepState)]
         self._token = torch.zeros(len(keys), dtype=torch.int64, device=keys.device)
         self.position = state.position

@@ -21,11 +21,17 @@ def by_chunk_serves(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-class LinearByChunk(torch.autograd.Function):
-    """(q, k, v, theta, log keep, log eta, state, state to reset to or None, resets or None, chunk).
+_Written = tuple[list[Tensor], list[Tensor]]
+"""Of one chunk: what it began with, [N, ...], and what its tokens wrote, [N, C, ...]."""
 
+
+class LinearByChunk(torch.autograd.Function):
+    """(q, k, v, theta, log keep, log eta, state, state to reset to, resets, chunk, keep).
+
+    The state to reset to and the resets may be None.
     Gives what the tokens read [N, T, V] and the state after them; a state is [N, 2 V, D], M and S
-    transposed, one above the other. See `linear_memory`.
+    transposed, one above the other. With `keep` also all chunks' starts [N, G, 2 V, D] and the
+    errors [N, T, V]. See `linear_memory`.
     """
 
     @staticmethod
@@ -41,10 +47,11 @@ class LinearByChunk(torch.autograd.Function):
         initial: Tensor | None,
         resets: Tensor | None,
         chunk: int,
-    ) -> tuple[Tensor, Tensor]:
+        keep: bool,
+    ) -> tuple[Tensor, ...]:
         """Chunk after chunk."""
         products = Products(log_keep, log_momentum, chunk)
-        reads, kept = torch.empty_like(v), list[Tensor]()
+        reads, kept, written = torch.empty_like(v), list[Tensor](), list[_Written]()
         training = any(ctx.needs_input_grad)
         for index, part in enumerate(slices(q.shape[1], chunk)):
             if resets is not None and initial is not None:
@@ -56,14 +63,18 @@ class LinearByChunk(torch.autograd.Function):
             reads[:, part] = read
             if training:
                 kept += each.flat()
+            if keep:
+                written.append(([state], [each.errors]))
             state = after
         ctx.products = products
         ctx.save_for_backward(q, k, rate, resets, *kept)
-        return reads, state
+        return reads, state, *_together(written)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, grad_state: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad: Tensor, grad_state: Tensor, *written: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """The same recurrence from the end to the start."""
         q, k, rate, resets, *flat = ctx.saved_tensors
         products: Products = ctx.products
@@ -72,26 +83,29 @@ class LinearByChunk(torch.autograd.Function):
         parts = slices(q.shape[1], products.chunk)
         for index in reversed(range(len(parts))):
             part, kept = parts[index], Kept.of(_share(flat, index, len(parts)))
+            starts, of_tokens = _grads_of(written, index, part)
             found = chunk_backward(
-                q[:, part], k[:, part], rate[:, part], kept, grad[:, part], grad_state
+                q[:, part], k[:, part], rate[:, part], kept, grad[:, part], grad_state, *of_tokens
             )
             products.backward(part, kept.spread, found.spread)
             for whole, piece in zip(grads, found[:4], strict=True):
                 whole[:, part] = piece
-            grad_state = found.start
+            grad_state = sum(starts, start=found.start)
             if resets is not None and grad_initial is not None:
                 reset = resets[:, index, None, None]
                 grad_initial += grad_state * reset
                 grad_state = grad_state * ~reset
-        return (*grads, *products.grads(), grad_state, grad_initial, None, None)
+        return (*grads, *products.grads(), grad_state, grad_initial, None, None, None)
 
 
 class DeepByChunk(torch.autograd.Function):
-    """(q, k, v, theta, log keep, log eta, inner rate, states, initial ones, resets, chunk).
+    """(q, k, v, theta, log keep, log eta, inner rate, states, initial ones, resets, chunk, keep).
 
     There are two states, and two or None to reset to: of W1 and of W2.
     Gives the reads [N, T, V], the states [N, 2 F, D] and [N, 2 V, F] after them, and their
-    weights at the start of the last chunk, [N, F, D] and [N, V, F]. See `deep_memory`.
+    weights at the start of the last chunk, [N, F, D] and [N, V, F]. With `keep` also W1
+    [N, G, F, D] and the second state [N, G, 2 V, F] at all chunks' starts, the keys' features
+    [N, T, F] and the errors [N, T, V]. See `deep_memory`.
     """
 
     @staticmethod
@@ -110,10 +124,11 @@ class DeepByChunk(torch.autograd.Function):
         initial_second: Tensor | None,
         resets: Tensor | None,
         chunk: int,
+        keep: bool,
     ) -> tuple[Tensor, ...]:
         """Chunk after chunk."""
         products = Products(log_keep, log_momentum, chunk)
-        reads, kept = torch.empty_like(v), list[Tensor]()
+        reads, kept, written = torch.empty_like(v), list[Tensor](), list[_Written]()
         training = any(ctx.needs_input_grad)
         starts = first, second
         for index, part in enumerate(slices(q.shape[1], chunk)):
@@ -128,31 +143,39 @@ class DeepByChunk(torch.autograd.Function):
             reads[:, part] = read
             if training:
                 kept += each.flat()
+            if keep:
+                one, two = each.first.chunk(2, 1)[0], each.second
+                written.append(([one, two.start], [each.keys, two.errors]))
         ctx.products = products
         ctx.save_for_backward(q, k, rate, inner_rate, resets, *kept)
-        return reads, first, second, *(x.chunk(2, 1)[0].clone() for x in starts)
+        frozen = (x.chunk(2, 1)[0].clone() for x in starts)
+        return reads, first, second, *frozen, *_together(written)
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, grad: Tensor, first: Tensor, second: Tensor, *frozen: Tensor
+        ctx: Any, grad: Tensor, first: Tensor, second: Tensor, *others: Tensor
     ) -> tuple[Tensor | None, ...]:
         """The same recurrence from the end to the start."""
         q, k, rate, inner_rate, resets, *flat = ctx.saved_tensors
         products: Products = ctx.products
+        frozen, written = others[:2], others[2:]
         grads = [torch.empty_like(x) for x in (q, k, grad, rate, inner_rate)]
         initial = [None, None] if resets is None else [torch.zeros_like(x) for x in (first, second)]
         parts = slices(q.shape[1], products.chunk)
         for index in reversed(range(len(parts))):
             part, kept = parts[index], DeepKept.of(_share(flat, index, len(parts)))
+            starts, of_tokens = _grads_of(written, index, part)
             found = deep_chunk_backward(
                 q[:, part], k[:, part], (rate[:, part], inner_rate[:, part]),
-                kept, grad[:, part], first, second,
+                kept, grad[:, part], first, second, of_tokens,
             )  # fmt: skip
             products.backward(part, kept.second.spread, found.spread)
             for whole, piece in zip(grads, found[:5], strict=True):
                 whole[:, part] = piece
             first, second = found.first, found.second
+            for each, more in zip((first.chunk(2, 1)[0], second), starts, strict=False):
+                each.add_(more)
             if index == len(parts) - 1:
                 for each, last in zip((first, second), frozen, strict=True):
                     each.chunk(2, 1)[0].add_(last)
@@ -161,10 +184,25 @@ class DeepByChunk(torch.autograd.Function):
                 initial = [x + y * reset for x, y in zip(initial, (first, second), strict=True)]
                 first, second = first * ~reset, second * ~reset
         *some, by_inner = grads
-        return (*some, *products.grads(), by_inner, first, second, *initial, None, None)
+        return (*some, *products.grads(), by_inner, first, second, *initial, None, None, None)
 
 
 def _share(flat: list[Tensor], index: int, of: int) -> list[Tensor]:
     """What the `index`-th of so many chunks put into the list."""
     each = len(flat) // of
     return flat[index * each : (index + 1) * each]
+
+
+def _together(written: list[_Written]) -> list[Tensor]:
+    """What chunks began with, [N, G, ...], and what their tokens wrote, [N, T, ...]."""
+    starts, tokens = ([each[kind] for each in written] for kind in (0, 1))
+    return [
+        *(torch.stack(each, 1) for each in zip(*starts, strict=True)),
+        *(torch.cat(each, 1) for each in zip(*tokens, strict=True)),
+    ]
+
+
+def _grads_of(written: tuple[Tensor, ...], index: int, part: slice) -> _Written:
+    """The share of the `index`-th chunk in gradients of what `_together` gave."""
+    half = len(written) // 2
+    return [x[:, index] for x in written[:half]], [x[:, part] for x in written[half:]]

@@ -21,16 +21,11 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from .memory_by_chunk import DeepByChunk, by_chunk_serves
+from .memory_deep_writes import deep_chunks, deep_together, exact_chunk, stale_chunk
 from .memory_features import features, features_backward, silu_slope
-from .memory_gates import Decay, Gates, check_chunks, chunked, decay_of
-from .memory_linear import (
-    apply,
-    exact_errors,
-    read_layer,
-    step_layer,
-    transposed,
-    write_layer,
-)
+from .memory_gates import Gates, check_chunks, chunked, decay_of, parts
+from .memory_linear import apply, step_layer, transposed
+from .written_memory import DeepWrites, read_chunks, writes_of
 
 Gradient = Literal["exact", "stale"]
 Position = int | None
@@ -52,19 +47,6 @@ class DeepState(NamedTuple):
     """[N, D, F] W1 at the start of the last token's chunk."""
     frozen_second: Tensor
     """[N, F, V] W2 at the start of the last token's chunk."""
-
-
-class _Chunk(NamedTuple):
-    """One chunk's tokens and gates, [N, C, ...]."""
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    rate: Tensor
-    inner_rate: Tensor
-    """Divided by the length of a whole chunk, in a shorter last chunk too: a token's write does
-    not depend on how many come after it."""
-    decay: Decay
 
 
 def deep_memory(
@@ -100,25 +82,54 @@ def deep_memory(
         ValueError: `chunk` is below 1; or `resets` come without `initial`, or with a number of
             columns other than T / chunk.
     """
+    read, state, _ = deep_writes(
+        q, k, v, gates, state,
+        chunk=chunk, gradient=gradient, initial=initial, resets=resets, keep=False,
+    )  # fmt: skip
+    return read, state
+
+
+def deep_writes(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: Gates,
+    state: DeepState,
+    *,
+    chunk: int,
+    gradient: Gradient = "exact",
+    initial: DeepState | None = None,
+    resets: Tensor | None = None,
+    keep: bool = True,
+) -> tuple[Tensor, DeepState, list[DeepWrites]]:
+    """`deep_memory`, and what was written, for later reads; nothing of that without `keep`."""
     check_chunks(q.shape[1], chunk, initial, resets)
     if gradient == "exact" and by_chunk_serves(q):
-        return _by_chunk(q, k, v, gates, state, chunk, initial, resets)
+        return _by_chunk(q, k, v, gates, state, chunk, initial, resets, keep)
     first, second = torch.cat(state[:2], 1), torch.cat(state[2:4], 1)
-    frozen_first, frozen_second = state.frozen_first, state.frozen_second
-    body = _exact_chunk if gradient == "exact" else _stale_chunk
-    reads = [q[:, :0] @ state.first @ state.second]
-    for index, part in enumerate(_chunks(q, k, v, gates, chunk)):
-        if resets is not None and initial is not None:
-            reset = resets[:, index, None, None]
-            first = torch.where(reset, torch.cat(initial[:2], 1), first)
-            second = torch.where(reset, torch.cat(initial[2:4], 1), second)
-        frozen_first, frozen_second = first.chunk(2, 1)[0], second.chunk(2, 1)[0]
-        read, first, second = body(part, first, second)
-        reads.append(read)
+    frozen = state.frozen_first, state.frozen_second
+    write = exact_chunk if gradient == "exact" else stale_chunk
+    reads, kept = [q[:, :0] @ state.first @ state.second], []
+    for part, size in parts(q.shape[1], chunk):
+        some = Gates(*(chunked(gate[:, part], size) for gate in gates))
+        some = some._replace(inner_rate=some.inner_rate / chunk)
+        pairs = chunked(k[:, part], size), chunked(v[:, part], size)
+        decay, lefts = decay_of(some), []
+        for index, each in enumerate(deep_chunks(*pairs, some, decay), start=part.start // chunk):
+            if resets is not None and initial is not None:
+                reset = resets[:, index, None, None]
+                first = torch.where(reset, torch.cat(initial[:2], 1), first)
+                second = torch.where(reset, torch.cat(initial[2:4], 1), second)
+            frozen = first.chunk(2, 1)[0], second.chunk(2, 1)[0]
+            left, first, second = write(each, first, second)
+            lefts.append(left)
+        writes = deep_together(pairs[0], lefts, decay, exact=gradient == "exact")
+        reads.append(read_chunks(chunked(q[:, part], size), writes).flatten(1, 2))
+        kept.append(writes)
     weights, momentum = first.chunk(2, 1)
     kernel, kernel_momentum = second.chunk(2, 1)
-    after = DeepState(weights, momentum, kernel, kernel_momentum, frozen_first, frozen_second)
-    return torch.cat(reads, 1), after
+    after = DeepState(weights, momentum, kernel, kernel_momentum, *frozen)
+    return torch.cat(reads, 1), after, kept
 
 
 def _by_chunk(
@@ -130,17 +141,25 @@ def _by_chunk(
     chunk: int,
     initial: DeepState | None,
     resets: Tensor | None,
-) -> tuple[Tensor, DeepState]:
-    starts: tuple[Tensor | None, Tensor | None] = None, None
+    keep: bool,
+) -> tuple[Tensor, DeepState, list[DeepWrites]]:
+    begin: tuple[Tensor | None, Tensor | None] = None, None
     if initial is not None and resets is not None:
-        starts = transposed(initial[:2]), transposed(initial[2:4])
-    inner = gates.inner_rate / chunk
-    read, first, second, *frozen = DeepByChunk.apply(  # type: ignore[no-untyped-call]
-        q, k, v, *gates[:3], inner, transposed(state[:2]), transposed(state[2:4]),
-        *starts, resets, chunk,
+        begin = transposed(initial[:2]), transposed(initial[2:4])
+    read, first, second, *others = DeepByChunk.apply(  # type: ignore[no-untyped-call]
+        q, k, v, *gates[:3], gates.inner_rate / chunk,
+        transposed(state[:2]), transposed(state[2:4]), *begin, resets, chunk, keep,
     )  # fmt: skip
     weights = (x for both in (first, second) for x in both.mT.chunk(2, -1))
-    return read, DeepState(*weights, *(x.mT for x in frozen))
+    after, kept = DeepState(*weights, *(x.mT for x in others[:2])), []
+    if len(others) > 2:
+        starts, seconds, keys, errors = others[2:]
+        at = 0
+        for writes in writes_of(keys, errors, seconds, gates, chunk):
+            count = writes.keep.shape[1]
+            kept.append(DeepWrites(starts[:, at : at + count].mT, writes))
+            at += count
+    return read, after, kept
 
 
 def deep_step(
@@ -198,44 +217,3 @@ def read_deep(q: Tensor, state: DeepState, *, gradient: Gradient = "exact") -> T
     if gradient == "exact":
         return features(q @ state.frozen_first) @ state.second
     return silu(q @ state.first) @ state.second
-
-
-def _chunks(q: Tensor, k: Tensor, v: Tensor, gates: Gates, chunk: int) -> list[_Chunk]:
-    """All chunks in order, the last one maybe shorter; no tokens, no chunks."""
-    tokens = q.shape[1]
-    whole = tokens - tokens % chunk
-    decays = []
-    if whole:
-        full = decay_of(Gates(*(chunked(gate[:, :whole], chunk) for gate in gates)))
-        decays += [Decay(*each) for each in zip(*(x.unbind(1) for x in full), strict=True)]
-    if whole < tokens:
-        decays.append(decay_of(Gates(*(gate[:, whole:] for gate in gates))))
-    inputs = (q, k, v, gates.rate, gates.inner_rate / chunk)
-    # unlike indexing, split fills no tensor of zeros per chunk on the way back
-    split = [torch.split(x, chunk, 1) for x in inputs]
-    return [_Chunk(*each) for each in zip(*split, decays, strict=False)]
-
-
-def _exact_chunk(part: _Chunk, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Reads, and [W1; S1] and [W2; S2] after the chunk."""
-    frozen_first, frozen_second = first.chunk(2, 1)[0], second.chunk(2, 1)[0]
-    z = part.k @ frozen_first
-    keys, queries = features(z), features(part.q @ frozen_first)
-    errors = exact_errors(keys, part.v, part.decay, second)
-    read = read_layer(queries, keys, errors, part.decay, second)
-    first_errors = features_backward(z, errors @ frozen_second.mT)
-    first = write_layer(part.k, first_errors, part.decay, part.inner_rate, first)
-    return read, first, write_layer(keys, errors, part.decay, part.rate, second)
-
-
-def _stale_chunk(part: _Chunk, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Reads, and [W1; S1] and [W2; S2] after the chunk: the dual form, one layer in the other."""
-    frozen_first, frozen_second = first.chunk(2, 1)[0], second.chunk(2, 1)[0]
-    z = part.k @ frozen_first
-    keys = silu(z)
-    errors = keys @ frozen_second - part.v
-    first_errors = errors @ frozen_second.mT * silu_slope(z)
-    queries = silu(read_layer(part.q, part.k, first_errors, part.decay, first))
-    read = read_layer(queries, keys, errors, part.decay, second)
-    first = write_layer(part.k, first_errors, part.decay, part.rate, first)
-    return read, first, write_layer(keys, errors, part.decay, part.rate, second)

@@ -121,8 +121,12 @@ def deep_chunk_backward(
     grad: Tensor,
     grad_first: Tensor,
     grad_second: Tensor,
+    of_tokens: Sequence[Tensor] = (),
 ) -> DeepGrads:
-    """From the gradients of the reads and of both states after the chunk."""
+    """From the gradients of the reads and of both states after the chunk.
+
+    `of_tokens` are those of the keys' features and of the errors, where they were given away.
+    """
     rate, inner_rate = rates
     spread, inner = kept.second.spread, inner_rate[..., None]
     frozen, frozen_second = kept.first.chunk(2, 1)[0], kept.second.start.chunk(2, 1)[0]
@@ -137,10 +141,11 @@ def deep_chunk_backward(
     grad_z, grad_back = _through_correction(kept, inner * taking)
     found = chunk_backward(
         kept.queries, kept.keys, rate, kept.second, grad, grad_second,
-        grad_back @ frozen_second.mT,
+        sum(of_tokens[1:], start=grad_back @ frozen_second.mT),
     )  # fmt: skip
     found.start.chunk(2, 1)[0].add_(kept.second.errors.mT @ grad_back)
-    grad_z += _backward(kept.z, kept.keys, kept.inverse, found.k)
+    by_keys = sum(of_tokens[:1], start=found.k)
+    grad_z += _backward(kept.z, kept.keys, kept.inverse, by_keys)
     grad_query_z = _backward(kept.query_z, kept.queries, kept.query_inverse, found.q)
     before = faded_backward(grad_first, *spread.whole)
     before.chunk(2, 1)[0].add_(grad_z.mT @ k).add_(grad_query_z.mT @ q)

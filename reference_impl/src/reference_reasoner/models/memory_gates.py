@@ -84,6 +84,16 @@ def chunked(x: Tensor, chunk: int) -> Tensor:
     return x.reshape(x.shape[0], -1, chunk, *x.shape[2:])
 
 
+def parts(tokens: int, chunk: int) -> list[tuple[slice, int]]:
+    """The whole chunks, and the tokens after them as a shorter one; with the chunks' length.
+
+    What is empty is left out.
+    """
+    whole = tokens - tokens % chunk
+    found = [(slice(0, whole), chunk), (slice(whole, tokens), tokens - whole)]
+    return [(part, size) for part, size in found if part.start < part.stop]
+
+
 def check_chunks(tokens: int, chunk: int, initial: object, resets: Tensor | None) -> None:
     """Raise ValueError where `chunk`, or `resets` of these tokens, make no sense."""
     if chunk < 1:

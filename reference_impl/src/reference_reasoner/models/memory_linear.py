@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from .memory_by_chunk import LinearByChunk, by_chunk_serves
-from .memory_gates import Decay, Gates, check_chunks, chunked, decay_of
+from .memory_gates import Decay, Gates, check_chunks, chunked, decay_of, parts
+from .written_memory import Writes, read_layer, shared, twice, writes_of
 
 
 class LinearState(NamedTuple):
@@ -61,19 +62,36 @@ def linear_memory(
         ValueError: `chunk` is below 1; or `resets` come without `initial`, or with a number of
             columns other than T / chunk.
     """
-    tokens = q.shape[1]
-    check_chunks(tokens, chunk, initial, resets)
+    read, state, _ = linear_writes(
+        q, k, v, gates, state, chunk=chunk, initial=initial, resets=resets, keep=False
+    )
+    return read, state
+
+
+def linear_writes(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: Gates,
+    state: LinearState,
+    *,
+    chunk: int,
+    initial: LinearState | None = None,
+    resets: Tensor | None = None,
+    keep: bool = True,
+) -> tuple[Tensor, LinearState, list[Writes]]:
+    """`linear_memory`, and what was written, for later reads; nothing of that without `keep`."""
+    check_chunks(q.shape[1], chunk, initial, resets)
     if by_chunk_serves(q):
-        return _by_chunk(q, k, v, gates, state, chunk, initial, resets)
-    whole = tokens - tokens % chunk
-    reads = [q[:, :0] @ state.weights]
-    for part, size in ((slice(0, whole), chunk), (slice(whole, tokens), tokens - whole)):
-        if part.start == part.stop:
-            continue
-        some = Gates(*(gate[:, part] for gate in gates))
-        read, state = _scan(q[:, part], k[:, part], v[:, part], some, state, size, initial, resets)
-        reads.append(read)
-    return torch.cat(reads, 1), state
+        return _by_chunk(q, k, v, gates, state, chunk, initial, resets, keep)
+    reads, kept = [q[:, :0] @ state.weights], []
+    for part, size in parts(q.shape[1], chunk):
+        some = Gates(*(chunked(gate[:, part], size) for gate in gates))
+        keys, values = chunked(k[:, part], size), chunked(v[:, part], size)
+        writes, state = _scan(keys, values, some, state, initial, resets)
+        reads.append(read_layer(chunked(q[:, part], size), writes).flatten(1, 2))
+        kept.append(writes)
+    return torch.cat(reads, 1), state, kept
 
 
 def _by_chunk(
@@ -85,12 +103,17 @@ def _by_chunk(
     chunk: int,
     initial: LinearState | None,
     resets: Tensor | None,
-) -> tuple[Tensor, LinearState]:
+    keep: bool,
+) -> tuple[Tensor, LinearState, list[Writes]]:
     start = None if initial is None or resets is None else transposed(initial)
-    read, after = LinearByChunk.apply(  # type: ignore[no-untyped-call]
-        q, k, v, *gates[:3], transposed(state), start, resets, chunk
+    read, after, *kept = LinearByChunk.apply(  # type: ignore[no-untyped-call]
+        q, k, v, *gates[:3], transposed(state), start, resets, chunk, keep
     )
-    return read, LinearState(*after.mT.chunk(2, -1))
+    after = LinearState(*after.mT.chunk(2, -1))
+    if not kept:
+        return read, after, []
+    starts, errors = kept
+    return read, after, writes_of(k, errors, starts, gates, chunk)
 
 
 def transposed(layer: tuple[Tensor, Tensor]) -> Tensor:
@@ -143,17 +166,8 @@ def solve(lower: Tensor, right: Tensor) -> Tensor:
 
 def exact_errors(k: Tensor, v: Tensor, decay: Decay, stacked: Tensor) -> Tensor:
     """e [N, C, V] of one chunk, from [M; S] [N, 2 D, V] at its start."""
-    found = _twice(k, decay.found_keep, decay.found_carry)
+    found = twice(k, decay.found_keep, decay.found_carry)
     return solve(coupling(k, decay), found @ stacked - v)
-
-
-def read_layer(q: Tensor, inputs: Tensor, errors: Tensor, decay: Decay, stacked: Tensor) -> Tensor:
-    """q_t M_t of each token [..., C, V], for a layer with these inputs and output errors.
-
-    `stacked` is [M; S] [..., 2 D, V] at the chunk's start.
-    """
-    mix = (q @ inputs.mT) * decay.spread
-    return _twice(q, decay.keep, decay.carry) @ stacked - mix @ errors
 
 
 def write_layer(
@@ -166,34 +180,25 @@ def write_layer(
     return torch.baddbmm(old, _writes(inputs, decay, rate), errors, alpha=-1)
 
 
-def _twice(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """[first x, second x] [..., C, 2 D]: rows that read M and S at once."""
-    return torch.cat([first[..., None] * x, second[..., None] * x], -1)
-
-
 def _writes(inputs: Tensor, decay: Decay, rate: Tensor) -> Tensor:
     """[..., 2 D, C]: what a unit error of each token takes from M and S by the chunk's end."""
-    return _twice(inputs, decay.last * rate, decay.trace * rate).mT
+    return twice(inputs, decay.last * rate, decay.trace * rate).mT
 
 
 def _scan(
-    q: Tensor,
     k: Tensor,
     v: Tensor,
     gates: Gates,
     state: LinearState,
-    chunk: int,
     initial: LinearState | None,
     resets: Tensor | None,
-) -> tuple[Tensor, LinearState]:
+) -> tuple[Writes, LinearState]:
     """Whole chunks: all but the state is computed at once, then one kernel a chunk carries it on.
 
     With Z = [M; S] a chunk is Z' = step Z + push, and its errors are `known` Z - `missing`.
     """
-    q, k, v = (chunked(x, chunk) for x in (q, k, v))
-    gates = Gates(*(chunked(gate, chunk) for gate in gates))
     decay = decay_of(gates)
-    found = _twice(k, decay.found_keep, decay.found_carry)
+    found = twice(k, decay.found_keep, decay.found_carry)
     solved = solve(coupling(k, decay), torch.cat([found, v], -1))
     known, missing = torch.split(solved, [2 * k.shape[-1], v.shape[-1]], -1)
     writes = _writes(k, decay, gates.rate)
@@ -210,8 +215,7 @@ def _scan(
         stacked = torch.baddbmm(push, step, stacked)
     all_starts = torch.stack(starts, 1)
     errors = known @ all_starts - missing
-    read = read_layer(q, k, errors, decay, all_starts)
-    return read.flatten(1, 2), LinearState(*stacked.chunk(2, 1))
+    return shared(k, errors, all_starts, decay), LinearState(*stacked.chunk(2, 1))
 
 
 def _undisturbed(decay: Decay, width: int) -> Tensor:

@@ -22,7 +22,10 @@ SHORTEST = 1e-12
 
 
 class PairsByBlock(torch.autograd.Function):
-    """(projections [B, T, 3 W], taps [3 W, K], heads) -> query, key, value [N, T, D]."""
+    """(projections [B, T, 3 W], taps [3 W, K], heads, 3) -> query, key, value [N, T, D].
+
+    With (projections [B, T, W], taps [W, K], heads, 1) it is the query alone.
+    """
 
     @staticmethod
     def serves(projected: Tensor) -> bool:
@@ -32,33 +35,32 @@ class PairsByBlock(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, projected: Tensor, taps: Tensor, heads: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any, projected: Tensor, taps: Tensor, heads: int, kinds: int
+    ) -> tuple[Tensor, ...]:
         """Block after block."""
         batch, tokens, channels = projected.shape
         taps = taps.T.contiguous()  # a tap's weights side by side
-        whole = projected.new_empty(3, batch * heads, tokens, channels // 3 // heads)
+        whole = projected.new_empty(kinds, batch * heads, tokens, channels // kinds // heads)
         for start, stop in _blocks(tokens):
             active = silu(_convolved(projected, taps, start, stop))
-            block = by_head(active, heads)
-            whole[2, :, start:stop] = block[2]
+            block = by_head(active, heads, kinds)
+            whole[2:, :, start:stop] = block[2:]
             pair = block[:2]
             torch.div(pair, _length(pair), out=whole[:2, :, start:stop])
-        ctx.heads = heads
+        ctx.heads, ctx.kinds = heads, kinds
         ctx.save_for_backward(projected, taps)
-        query, key, value = whole.unbind(0)
-        return query, key, value
+        return tuple(whole.unbind(0))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Block after block, through what the block was made of again."""
         projected, taps = ctx.saved_tensors
         grad_projected, grad_taps = torch.zeros_like(projected), torch.zeros_like(taps)
         for start, stop in _blocks(projected.shape[1]):
             mixed = _convolved(projected, taps, start, stop)
             some = torch.stack([grad[:, start:stop] for grad in grads])
-            pair = by_head(silu(mixed), ctx.heads)[:2]
+            pair = by_head(silu(mixed), ctx.heads, ctx.kinds)[:2]
             some[:2] = _along_sphere(some[:2], pair)
             grad_mixed = torch.ops.aten.silu_backward(together(some, len(mixed)), mixed)
             for tap in range(min(len(taps), stop)):
@@ -66,21 +68,21 @@ class PairsByBlock(torch.autograd.Function):
                 from_, to = start + late - tap, stop - tap
                 grad_projected[:, from_:to].addcmul_(grad_mixed[:, late:], taps[tap])
                 grad_taps[tap] += (grad_mixed[:, late:] * projected[:, from_:to]).sum((0, 1))
-        return grad_projected, grad_taps.T, None
+        return grad_projected, grad_taps.T, None, None
 
 
-def by_head(x: Tensor, heads: int) -> Tensor:
-    """[B, T, 3 W] -> [3, N, T, D]."""
+def by_head(x: Tensor, heads: int, kinds: int = 3) -> Tensor:
+    """[B, T, kinds W] -> [kinds, N, T, D]."""
     batch, tokens, channels = x.shape
-    width = channels // 3 // heads
-    split = x.view(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4)
-    return split.reshape(3, batch * heads, tokens, width)
+    width = channels // kinds // heads
+    split = x.view(batch, tokens, kinds, heads, width).permute(2, 0, 3, 1, 4)
+    return split.reshape(kinds, batch * heads, tokens, width)
 
 
 def together(x: Tensor, batch: int) -> Tensor:
-    """[3, N, T, D] -> [B, T, 3 W]: the way back from `by_head`."""
-    _, _, tokens, width = x.shape
-    split = x.view(3, batch, -1, tokens, width).permute(1, 3, 0, 2, 4)
+    """[kinds, N, T, D] -> [B, T, kinds W]: the way back from `by_head`."""
+    kinds, _, tokens, width = x.shape
+    split = x.view(kinds, batch, -1, tokens, width).permute(1, 3, 0, 2, 4)
     return split.reshape(batch, tokens, -1)
 
 

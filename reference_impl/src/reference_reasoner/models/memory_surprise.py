@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .memory_deep import DeepState, found_by
 from .memory_gates import Gates
-from .neural_memory import Heads, NeuralMemory, State
+from .memory_scan import State
+from .neural_memory import Heads, NeuralMemory
 
 
 def set_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> tuple[Tensor, Tensor]:

@@ -11,17 +11,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .document_layout import DocumentLayout
-from .memory_deep import DeepState, Position, deep_memory, deep_step, read_deep
+from .memory_deep import DeepState, Position, deep_step, read_deep
 from .memory_gates import Gates
-from .memory_linear import LinearState, linear_memory, linear_step
+from .memory_linear import LinearState, linear_step
 from .memory_pairs import PairsByBlock, by_head
+from .memory_scan import State, scan_memory
 from .memory_set import set_memory
 from .short_convolution import ShortConvolution
 from .token_gates import TokenGates
 from .trm_wrapper import truncated_normal
-
-State = LinearState | DeepState
+from .written_memory import Written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +37,9 @@ class MemoryConfig:
     """depth 2: exact last layer, or all gradients at the chunk's start as in the paper."""
     chunk: int = 64
     """Tokens that are computed together."""
+    write: Literal["every_pass", "first_pass"] = "every_pass"
+    """causal: write in each application of the network, or in the first of each latent recursion
+    alone; the later ones then read what that wrote."""
     convolution: int = 4
     """Taps of the convolution after each projection; 1 looks at the token alone."""
     momentum: bool = True
@@ -145,7 +147,7 @@ class NeuralMemory(nn.Module):
         gates = Gates(*(each[:, 0] for each in self.gates(x)))
         with torch.autocast(x.device.type, enabled=False):
             read, state = self.write(heads, gates, cache.state, position)
-        return self._output(read[:, None], x), MemoryCache(state, tail)
+        return self.output(read[:, None], x), MemoryCache(state, tail)
 
     def write(
         self, heads: Heads, gates: Gates, state: State, position: Position
@@ -170,7 +172,7 @@ class NeuralMemory(nn.Module):
     def pairs(self, projected: Tensor, documents: Tensor | None = None) -> Heads:
         """What the tokens [B, T, 3 W], projected by `qkv`, ask and write, one document or some."""
         if documents is None and PairsByBlock.serves(projected):
-            given = (projected, self.convolution.weight, self.config.heads)
+            given = (projected, self.convolution.weight, self.config.heads, 3)
             return Heads(*PairsByBlock.apply(*given))  # type: ignore[no-untyped-call]
         return self._heads(self.convolution(projected, documents))
 
@@ -178,54 +180,39 @@ class NeuralMemory(nn.Module):
         self, x: Tensor, prefix: int, documents: Tensor | None
     ) -> tuple[Tensor, MemoryCache]:
         """`forward`, and what the memory holds after x [B, P + T, W]."""
-        if documents is not None and not self.causal:
+        if self.causal:
+            return self.record(x, prefix, documents, keep=False)[:2]
+        if documents is not None:
             raise ValueError("a memory that is written as a set takes no packed documents")
         projected = self.qkv(x)
         gates, state = self.gates(x), self.initial_state(len(x))
-        if self.causal:
-            read, state = self._causal(projected, gates, state, prefix, documents)
-        else:
-            heads = self.pairs(projected)
-            with torch.autocast(x.device.type, enabled=False):
-                read, state = set_memory(*heads, gates, state, steps=self.config.set_steps)
-        return self._output(read, x), MemoryCache(
-            state, self.convolution.tail(projected[:, prefix:])
-        )
+        heads = self.pairs(projected)
+        with torch.autocast(x.device.type, enabled=False):
+            read, state = set_memory(*heads, gates, state, steps=self.config.set_steps)
+        return self.output(read, x), self._cache(state, projected, prefix)
 
-    def _causal(
-        self, projected: Tensor, gates: Gates, state: State, prefix: int, documents: Tensor | None
-    ) -> tuple[Tensor, State]:
-        """The persistent tokens are a document of their own; they read and are not written."""
+    def record(
+        self, x: Tensor, prefix: int, documents: Tensor | None, *, keep: bool = True
+    ) -> tuple[Tensor, MemoryCache, Written]:
+        """`recall` of a causal memory, and what it wrote, for memory_queries.py.
+
+        The persistent tokens are a document of their own; they read and are not written.
+        """
+        projected, state = self.qkv(x), self.initial_state(len(x))
         query = self.pairs(projected[:, :prefix]).query
         heads = self.pairs(projected[:, prefix:], documents)
-        later = Gates(*(each[:, prefix:] for each in gates))
-        with torch.autocast(projected.device.type, enabled=False):
+        gates = Gates(*(each[:, prefix:] for each in self.gates(x)))
+        with torch.autocast(x.device.type, enabled=False):
             before = self.read(query, state)
-            read, state = self._scan(heads, later, state, documents)
-            return torch.cat([before, read], 1), state
-
-    def _scan(
-        self, heads: Heads, gates: Gates, state: State, documents: Tensor | None
-    ) -> tuple[Tensor, State]:
-        """Write and read token after token; the state is of use without documents only."""
-        layout = resets = None
-        if documents is not None:
-            by_row = documents.repeat_interleave(self.config.heads, 0)
-            layout = DocumentLayout.of(by_row, self.config.chunk)
-            heads, resets = Heads(*(layout.spread(each) for each in heads)), layout.resets
-            gates = Gates(*(layout.spread(each) for each in gates))
-        chunk, gradient = self.config.chunk, self.config.gradient
-        after: State
-        if isinstance(state, DeepState):
-            read, after = deep_memory(
-                *heads, gates, state,
-                chunk=chunk, gradient=gradient, initial=state, resets=resets,
+            read, state, written = scan_memory(
+                heads, gates, state, documents,
+                chunk=self.config.chunk, gradient=self.config.gradient, keep=keep,
             )  # fmt: skip
-        else:
-            read, after = linear_memory(
-                *heads, gates, state, chunk=chunk, initial=state, resets=resets
-            )
-        return (read if layout is None else layout.gather(read)), after
+            read = torch.cat([before, read], 1)
+        return self.output(read, x), self._cache(state, projected, prefix), written
+
+    def _cache(self, state: State, projected: Tensor, prefix: int) -> MemoryCache:
+        return MemoryCache(state, self.convolution.tail(projected[:, prefix:]))
 
     def read(self, query: Tensor, state: State) -> Tensor:
         """What queries [N, T, D] find in the state, [N, T, D]."""
@@ -235,16 +222,20 @@ class NeuralMemory(nn.Module):
 
     def _heads(self, mixed: Tensor) -> Heads:
         """[B, T, 3 W] -> [N, T, D] each."""
-        active = nn.functional.silu(mixed.to(torch.promote_types(mixed.dtype, torch.float32)))
-        query, key, value = by_head(active, self.config.heads).unbind(0)
+        query, key, value = by_head(activated(mixed), self.config.heads).unbind(0)
         return Heads(
             nn.functional.normalize(query, dim=-1), nn.functional.normalize(key, dim=-1), value
         )
 
-    def _output(self, read: Tensor, x: Tensor) -> Tensor:
+    def output(self, read: Tensor, x: Tensor) -> Tensor:
         """[N, T, D] -> [B, T, W]: each head's recall to one size, then mixed."""
         tokens = read.shape[1]
         read = nn.functional.rms_norm(read, (self.head_width,), eps=1e-5)
         joined = read.view(len(x), -1, tokens, self.head_width).transpose(1, 2).flatten(2)
         out: Tensor = self.out((joined * self.norm).to(x.dtype))
         return out
+
+
+def activated(mixed: Tensor) -> Tensor:
+    """SiLU, in at least float32."""
+    return nn.functional.silu(mixed.to(torch.promote_types(mixed.dtype, torch.float32)))

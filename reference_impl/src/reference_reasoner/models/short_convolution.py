@@ -27,8 +27,11 @@ class ShortConvolution(nn.Module):
             self.weight.add_(0.5 ** torch.arange(taps))
 
     def forward(self, x: Tensor, documents: Tensor | None = None) -> Tensor:
-        """x [B, T, C], documents int64 [B, T] -> [B, T, C]; nothing comes from another document."""
-        weight = self.weight.to(x.dtype)
+        """x [B, T, C], documents int64 [B, T] -> [B, T, C]; nothing comes from another document.
+
+        C may be the first channels only.
+        """
+        weight = self.weight[: x.shape[-1]].to(x.dtype)
         total = x * weight[:, 0]
         for tap in range(1, min(self.taps, x.shape[1])):
             part = x[:, :-tap] * weight[:, tap]
@@ -43,7 +46,8 @@ class ShortConvolution(nn.Module):
         return nn.functional.pad(kept, (0, 0, self.taps - 1 - kept.shape[1], 0))
 
     def step(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, 1, C], tail [B, K - 1, C] -> (out [B, 1, C], next tail)."""
+        """x [B, 1, C], tail [B, K - 1, C] -> (out [B, 1, C], next tail); C as above."""
         window = torch.cat([tail, x], 1)
-        out = (window * self.weight.to(x.dtype).flip(1).T).sum(1, keepdim=True)
+        weight = self.weight[: x.shape[-1]].to(x.dtype)
+        out = (window * weight.flip(1).T).sum(1, keepdim=True)
         return out, window[:, 1:]

@@ -2,19 +2,24 @@
 
 B batch, P persistent tokens, T tokens, W width, H heads, D = W / H head width. A block is
 post-norm, as in TRM: x = rms(x + mix(x)), x = rms(x + swiglu(x)). The memory begins anew in
-each call, so a block is a pure function of its input.
+each call, so a block is a pure function of its input; where `memory.write` is "first_pass" what
+the first application in a latent recursion wrote is a result of that call, and an input of the
+later ones.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .attention import Angles, AttentionCache, Place, SelfAttention
+from .attention import Angles, Place, SelfAttention
+from .block_cache import BlockCache, recall_all, recall_next
 from .feed_forward import SwiGLU, rms
 from .memory_deep import Position
-from .neural_memory import MemoryCache, MemoryConfig, NeuralMemory
+from .memory_queries import Recorded, query_memory
+from .neural_memory import MemoryConfig, NeuralMemory
+from .written_memory import Written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +59,11 @@ class BackboneConfig:
                 "model.backbone.mixer is 'tokens', which sees every position and has no memory: "
                 f"got causal {self.causal} and use_memory {self.use_memory}"
             )
-
-
-class BlockCache(NamedTuple):
-    """What decoding keeps of the tokens so far, for one block in one pass; written in place."""
-
-    attention: AttentionCache
-    memory: MemoryCache | None
+        if self.memory.write == "first_pass" and not (self.causal and self.use_memory):
+            raise ValueError(
+                "model.backbone.memory.write is 'first_pass', which is for causal models with a "
+                f"memory: got causal {self.causal} and use_memory {self.use_memory}"
+            )
 
 
 class MemoryGate(nn.Module):
@@ -119,25 +122,37 @@ class MagBlock(nn.Module):
         prefix: int = 0,
         documents: Tensor | None = None,
         angles: Angles | None = None,
-    ) -> Tensor:
+        written: Written | None = None,
+    ) -> Tensor | tuple[Tensor, Written]:
         """The first `prefix` rows are persistent tokens; `documents` int64 [B, T] or None.
 
-        `angles` are the backbone's, where they are at hand.
+        `angles` are the backbone's, where they are at hand. A memory that is written in the first
+        pass alone gives what it wrote beside the output, and later passes bring it as `written`.
         """
         attended = self.attention(x, prefix=prefix, documents=documents, angles=angles)
-        recalled = None
-        if self.memory is not None:
+        if self.memory is None:
+            return self._joined(x, attended, None)
+        if self.memory.config.write == "every_pass":
             recalled = self.memory(x, prefix=prefix, documents=documents)
-        return self._joined(x, attended, recalled)
+            return self._joined(x, attended, recalled)
+        if written is None:
+            recalled, _, written = self.memory.record(x, prefix, documents)
+        else:
+            recalled, _ = query_memory(self.memory, x, written, prefix=prefix, documents=documents)
+        return self._joined(x, attended, recalled), written
 
-    def prefill(self, x: Tensor, *, prefix: int, capacity: int) -> tuple[Tensor, BlockCache]:
-        """`forward`, and the cache after it; without a window for up to `capacity` tokens."""
+    def prefill(
+        self, x: Tensor, *, prefix: int, capacity: int, recorded: Recorded | None = None
+    ) -> tuple[Tensor, BlockCache, Recorded | None]:
+        """`forward`, and the cache after it; without a window for up to `capacity` tokens.
+
+        The last value is what later passes of the same latent recursion want as `recorded`.
+        """
         attended, attention = self.attention.prefill(x, prefix=prefix, capacity=capacity)
-        recalled, memory = None, None
-        if self.memory is not None:
-            recalled, memory = self.memory.prefill(x, prefix=prefix)
-            memory = _owned(memory)
-        return self._joined(x, attended, recalled), BlockCache(attention, memory)
+        if self.memory is None:
+            return self._joined(x, attended, None), BlockCache(attention, None), None
+        recalled, memory, recorded = recall_all(self.memory, x, prefix, recorded)
+        return self._joined(x, attended, recalled), BlockCache(attention, memory), recorded
 
     def step(
         self, x: Tensor, cache: BlockCache, position: Position, place: Place | None = None
@@ -149,8 +164,7 @@ class MagBlock(nn.Module):
         attended, attention = self.attention.step(x, cache.attention, place)
         recalled = None
         if self.memory is not None and cache.memory is not None:
-            recalled, memory = self.memory.step(x, cache.memory, position)
-            _keep(cache.memory, memory)
+            recalled = recall_next(self.memory, x, cache.memory, position)
         return self._joined(x, attended, recalled), BlockCache(attention, cache.memory)
 
     def _joined(self, x: Tensor, attended: Tensor, recalled: Tensor | None) -> Tensor:
@@ -158,21 +172,6 @@ class MagBlock(nn.Module):
             attended = self.gate(x, attended, recalled)
         x = rms(x + attended)
         return rms(x + self.feed_forward(x))
-
-
-def _owned(cache: MemoryCache) -> MemoryCache:
-    """The same numbers in tensors of their own, which can be written in place."""
-    state = type(cache.state)(*(each.clone() for each in cache.state))
-    return MemoryCache(state, cache.tail.clone())
-
-
-def _keep(cache: MemoryCache, after: MemoryCache) -> None:
-    """Write what the memory holds after a token into `cache`."""
-    pairs = [*zip(cache.state, after.state, strict=True), (cache.tail, after.tail)]
-    # backwards: what a state froze last may be its running weights, which come before
-    for kept, fresh in reversed(pairs):
-        if fresh is not kept:
-            kept.copy_(fresh)
 
 
 class MixingBlock(nn.Module):
@@ -204,34 +203,3 @@ class MixingBlock(nn.Module):
 def mixing_width(positions: int) -> int:
     """Inner width of the SwiGLU over positions: 8/3 of them, up to a multiple of 256 (TRM)."""
     return -(-round(4 * positions * 2 / 3) // 256) * 256
-
-
-class Backbone(nn.Module):
-    """The blocks, one after another: the one network that the recursion applies."""
-
-    def __init__(self, config: BackboneConfig, positions: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            [
-                MagBlock(config) if config.mixer == "attention" else MixingBlock(config, positions)
-                for _ in range(config.layers)
-            ]
-        )
-
-    def forward(
-        self,
-        x: Tensor,
-        prefix: int = 0,
-        documents: Tensor | None = None,
-        angles: Angles | None = None,
-    ) -> Tensor:
-        """x [B, P + T, W] -> [B, P + T, W]; `angles` of such an x save every block its own."""
-        for block in self.blocks:
-            x = block(x, prefix, documents, angles)
-        return x
-
-    def angles(self, x: Tensor, prefix: int, documents: Tensor | None) -> Angles | None:
-        """The rotary angles of x [B, P + T, W], the same in all blocks; None without attention."""
-        # by name: a block that is compiled is of another class
-        attention: SelfAttention | None = getattr(self.blocks[0], "attention", None)
-        return None if attention is None else attention.angles_of(x, prefix, documents)

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 Net = Callable[[Tensor], Tensor]
 """[B, T, W] -> [B, T, W]; one and the same for both states."""
+Begin = Callable[[], Net]
+"""The network for one latent recursion, whose first application may leave the later ones what it
+found out."""
 
 
 class States(NamedTuple):
@@ -68,7 +71,9 @@ def latent_recursion(net: Net, question: Tensor, states: States, latent_steps: i
     return States(net(answer + latent), latent)
 
 
-def deep_recursion(net: Net, question: Tensor, states: States, config: RecursionConfig) -> States:
+def deep_recursion(
+    begin: Begin, question: Tensor, states: States, config: RecursionConfig
+) -> States:
     """T - 1 latent recursions without a graph, then one with (TRM, figure 3).
 
     `question` and both states are [B, T, W]. Backpropagation goes through all n + 1
@@ -76,8 +81,8 @@ def deep_recursion(net: Net, question: Tensor, states: States, config: Recursion
     """
     with torch.no_grad():
         for _ in range(config.recursions - 1):
-            states = latent_recursion(net, question, states, config.latent_steps)
-    return latent_recursion(net, question, states, config.latent_steps)
+            states = latent_recursion(begin(), question, states, config.latent_steps)
+    return latent_recursion(begin(), question, states, config.latent_steps)
 
 
 class InitialStates(nn.Module):

@@ -11,9 +11,9 @@ from ..training.task import ReportSection
 from .figures import PALETTE, new_figure, save_figure
 from .memory_use import (
     ANSWER,
+    FIRST,
     LATE_SHARE,
     LATENT,
-    UPDATES,
     Measured,
     Moments,
     memory_blocks,
@@ -23,7 +23,12 @@ from .memory_use import (
 EXAMPLES = 64
 """So many of the validation split are looked at, the first ones."""
 MARKERS = "os^Dv"
-PANELS = {LATENT: "last update of the latent", ANSWER: "update of the answer"}
+PANELS = {
+    FIRST: "first update of the latent",
+    LATENT: "last update of the latent",
+    ANSWER: "update of the answer",
+}
+"""In the order in which the network is applied."""
 NO_MEMORY = (
     "This model has no memory beside its attention (model.backbone.use_memory is False), hence no "
     "gate and no surprise."
@@ -58,8 +63,9 @@ def memory_sections(
     count = min(EXAMPLES, len(examples))
     use = memory_use(model, examples, count=count, batch_size=batch_size)
     about = _about(model, count)
-    causal = model.config.backbone.causal
-    surprise = _surprise_section(use.surprise, use.later_surprise, causal, about, folder)
+    causal, once = model.config.backbone.causal, model.backbone.writes_once
+    where = _about_once(count) if once else about
+    surprise = _surprise_section(use.surprise, use.later_surprise, causal, where, folder)
     if not use.shares:
         return [ReportSection(title="Gate by layer", text=MULTIPLIES), surprise]
     return [_gate_section(use.shares, about, folder), surprise]
@@ -68,10 +74,23 @@ def memory_sections(
 def _about(model: RecursiveReasoner, examples: int) -> str:
     recursion = model.config.recursion
     return (
-        f"Over the tokens and heads of the first {examples} validation examples at full depth, "
-        "persistent tokens left out. Of the "
+        f"{_over(examples)} Of the "
         f"{recursion.applications} times that a supervision step applies the network, the last two "
         "are shown: the last update of the latent and the update of the answer."
+    )
+
+
+def _about_once(examples: int) -> str:
+    return (
+        f"{_over(examples)} The first application in a latent recursion alone writes "
+        "(model.backbone.memory.write is 'first_pass'); that of the last recursion is shown."
+    )
+
+
+def _over(examples: int) -> str:
+    return (
+        f"Over the tokens and heads of the first {examples} validation examples at full depth, "
+        "persistent tokens left out."
     )
 
 
@@ -112,13 +131,20 @@ def _table(lines: Sequence[_Line], *, spread: bool) -> list[list[str]]:
     """A row for each layer and update, over all supervision steps."""
     table = []
     layers = sorted({place.layer for place in lines[0].measured})
-    for layer, update in ((layer, update) for layer in layers for update in UPDATES):
+    updates = _updates(lines)
+    for layer, update in ((layer, update) for layer in layers for update in updates):
         cells = []
         for line in lines:
             total = _total(line.measured, update, layer)
             cells += [f"{total.mean:.4f}", *([f"{total.std:.4f}"] if spread else [])]
         table.append([str(layer), update, *cells])
     return table
+
+
+def _updates(lines: Sequence[_Line]) -> list[str]:
+    """Those that were measured, in order."""
+    found = {place.update for place in lines[0].measured}
+    return [update for update in PANELS if update in found]
 
 
 def _total(measured: Measured, update: str, layer: int) -> Moments:
@@ -135,14 +161,16 @@ def _along(measured: Measured, update: str, layer: int) -> list[Moments]:
 
 
 def _draw(lines: Sequence[_Line], what: str, path: Path, *, spread: bool) -> None:
-    """Two panels, one for each update; a colour and marker is a layer, a stroke a quantity."""
+    """A panel for each update; a colour and marker is a layer, a stroke a quantity."""
+    updates = _updates(lines)
     figure, left = new_figure(9.2, 4.0)
-    grid = figure.add_gridspec(1, 2)
+    grid = figure.add_gridspec(1, len(updates))
     left.set_subplotspec(grid[0])
-    right = figure.add_subplot(grid[1], sharey=left)
-    right.spines[["top", "right"]].set_visible(False)
+    others = (figure.add_subplot(grid[n], sharey=left) for n in range(1, len(updates)))
+    panels = [left, *others]
     steps = max(place.step for place in lines[0].measured)
-    for axes, update in zip((left, right), UPDATES, strict=True):
+    for axes, update in zip(panels, updates, strict=True):
+        axes.spines[["top", "right"]].set_visible(False)
         _draw_update(axes, lines, update, spread)
         axes.set_title(PANELS[update], fontsize=10)
         axes.set_xlabel("supervision step")

@@ -49,7 +49,7 @@ LM25M = ReasonerConfig(
         hidden_width=1600,
         causal=True,
         window=512,
-        memory=MemoryConfig(heads=8, depth=2, features=128, chunk=128),
+        memory=MemoryConfig(heads=8, depth=2, features=128, chunk=128, write="first_pass"),
     ),
     recursion=RecursionConfig(latent_steps=2, recursions=1),
     halting=HaltingConfig(max_steps=2),
@@ -154,13 +154,17 @@ def recall_smoke() -> RecallConfig:
 
 
 def lm25m() -> RecallConfig:
-    """`profile --preset lm25m`: 25,676,489 parameters, a vocabulary of 4,096. Not trained yet."""
+    """`profile --preset lm25m`: 25,676,489 parameters, a vocabulary of 4,096. Not trained yet.
+
+    A micro-batch is two sequences of 2,048 tokens.
+    """
     return RecallConfig(
         data=RecallDataConfig(pairs=256, keys=2031, values=2048, gap=1280),
         model=LM25M,
         training=TrainingConfig(
             steps=20_000, batch_size=32, learning_rate=6e-4, warmup_steps=2_000,
             weight_decay=0.1, beta2=0.95, precision="bf16", ema_decay=0.999, select_on="ema",
+            accumulation_steps=16,
         ),
     )  # fmt: skip
 
@@ -173,6 +177,9 @@ RecallTask.presets = {
     "smoke": recall_smoke,
 }
 RecallTask.ablations = {
-    "no_memory": {"model.backbone.use_memory": False},
+    "no_memory": {
+        "model.backbone.use_memory": False,
+        "model.backbone.memory.write": "every_pass",
+    },
     "multiplying_gate": {"model.backbone.gate": "multiply"},
 }

@@ -1,0 +1,86 @@
+"""Later applications of the network, which ask the memory and leave what it holds as it is.
+
+B batch, P persistent tokens, T tokens, W width, H heads, D = W / H head width, K taps, N = B H
+rows. The first application in a latent recursion has written (`NeuralMemory.record`, `step`); a
+later one projects and convolves its queries alone, and token t reads what the memory held after
+token t of the first. Queries come first in `qkv` and in the convolution.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, normalize
+
+from .memory_pairs import PairsByBlock, by_head
+from .memory_scan import State
+from .neural_memory import NeuralMemory, activated
+from .written_memory import Written, read_written
+
+
+class Recorded(NamedTuple):
+    """What the first application of a prefill leaves to the later ones."""
+
+    written: Written
+    """For the tokens there are."""
+    state: State
+    """For those to come: the one that decoding writes in place."""
+
+
+class QueryCache(NamedTuple):
+    """What decoding keeps of the tokens so far for an application that does not write."""
+
+    state: State
+    """The first application's own, which writes it in place; here it is read."""
+    tail: Tensor
+    """[B, K - 1, W]: the last projected queries, for the convolution."""
+
+
+def query_memory(
+    memory: NeuralMemory,
+    x: Tensor,
+    written: Written,
+    *,
+    prefix: int = 0,
+    documents: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """x [B, P + T, W] -> what it recalls of what as many tokens wrote, [B, P + T, W], and a tail.
+
+    The tail is that of `QueryCache`. Persistent tokens read what every document begins with.
+    """
+    projected = _projected(memory, x)
+    before = _queries(memory, projected[:, :prefix], None)
+    query = _queries(memory, projected[:, prefix:], documents)
+    with torch.autocast(x.device.type, enabled=False):
+        first = memory.read(before, memory.initial_state(len(x)))
+        read = torch.cat([first, *read_written(query, written)], 1)
+    return memory.output(read, x), memory.convolution.tail(projected[:, prefix:])
+
+
+def query_step(memory: NeuralMemory, x: Tensor, cache: QueryCache) -> tuple[Tensor, Tensor]:
+    """One more token x [B, 1, W], which the first application has written, and the next tail."""
+    mixed, tail = memory.convolution.step(_projected(memory, x), cache.tail)
+    query = _unit(memory, mixed)
+    with torch.autocast(x.device.type, enabled=False):
+        read = memory.read(query, cache.state)
+    return memory.output(read, x), tail
+
+
+def _projected(memory: NeuralMemory, x: Tensor) -> Tensor:
+    """x [B, T, W] -> [B, T, W]."""
+    return linear(x, memory.qkv.weight[: x.shape[-1]])
+
+
+def _queries(memory: NeuralMemory, projected: Tensor, documents: Tensor | None) -> Tensor:
+    """[B, T, W], one document or some -> [N, T, D]."""
+    if documents is None and PairsByBlock.serves(projected):
+        taps = memory.convolution.weight[: projected.shape[-1]]
+        given = (projected, taps, memory.config.heads, 1)
+        (query,) = PairsByBlock.apply(*given)  # type: ignore[no-untyped-call]
+        found: Tensor = query
+        return found
+    return _unit(memory, memory.convolution(projected, documents))
+
+
+def _unit(memory: NeuralMemory, mixed: Tensor) -> Tensor:
+    return normalize(by_head(activated(mixed), memory.config.heads, 1)[0], dim=-1)
