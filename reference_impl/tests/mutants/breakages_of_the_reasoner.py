@@ -15,6 +15,8 @@ FIRST = "models/test_first_pass.py"
 DECODING = "models/test_decoding.py"
 GRAPHED = "models/test_graphed_decoding.py"
 SOLVING = "models/test_graphed_solving.py"
+FUSED = "models/test_fused_block.py"
+SHIPPED = "tasks/test_shipped_weights.py"
 PRESETS = "models/test_presets.py::test_a_preset_has_exactly_as_many_parameters_as_it_says"
 FAILURES = "models/test_failures.py"
 SUPERVISION = "tasks/test_deep_supervision.py"
@@ -644,6 +646,27 @@ OF_HALTING = (
         old="if own is not given:",
         new="if own is self.state[0]:",
         test=f"{SOLVING}::test_answers_and_steps_are_those_without_graphs[0.6-dtype0]",
+    ),
+    Breakage(
+        what="a fused block's projections have no bias",
+        file="models/fused_block.py",
+        old="offsets.copy_(linear.bias)",
+        new="offsets.copy_(0 * linear.bias)",
+        test=f"{FUSED}::test_a_fused_block_gives_what_the_block_gives[convex-False]",
+    ),
+    Breakage(
+        what="a kernel without a gradient serves in training",
+        file="models/gpu_kernels.py",
+        old="kernels_serve(pairs) and not torch.is_grad_enabled()",
+        new="kernels_serve(pairs)",
+        test=f"{FUSED}::test_a_kernel_serves_on_a_gpu_without_gradients",
+    ),
+    Breakage(
+        what="each batch of puzzles is recorded anew",
+        file="tasks/solving.py",
+        old="if self._graphed is None:",
+        new="if self._graphed is None or len(tokens):",
+        test=f"{SHIPPED}::test_what_ships_is_whole_small_and_solves_puzzles",
     ),
     Breakage(
         what="a copy for a graph works with the original's weights",

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
-from reference_reasoner.commands.solve_weights import trained_weights
+from reference_reasoner.commands.solve_weights import Trained, trained_weights
 from reference_reasoner.data.sudoku_generator import puzzle_at
 from reference_reasoner.data.sudoku_rules import to_line
+from reference_reasoner.models.cuda_graph import Run
 from reference_reasoner.tasks import shipped
 from reference_reasoner.tasks.shipped import shipped_weights
-from reference_reasoner.tasks.solving import attempt
+from reference_reasoner.tasks.solving import Attempt, BatchSolver, attempt
 from reference_reasoner.training.hashing import weights_sha256
 
 
@@ -33,6 +34,33 @@ def test_what_ships_is_whole_small_and_solves_puzzles(project: Path) -> None:
         )
         assert sum(each.solved for each in found) >= 31
         assert len({each.steps for each in found}) > 1
+        again = by_recordings(trained, puzzles)
+        assert [(each.solution, each.steps) for each in again] == [
+            (each.solution, each.steps) for each in found
+        ]
+
+
+def by_recordings(trained: Trained, puzzles: list[str]) -> list[Attempt]:
+    """In batches of 11, as a GPU solves them: all but the first by recorded fused blocks."""
+    recorded: list[Run] = []
+
+    def capture(run: Run) -> Run:
+        recorded.append(run)
+        return run
+
+    solver = BatchSolver(trained.model, capture=capture)
+    found: list[Attempt] = []
+    for start in range(0, len(puzzles), 11):
+        found += attempt(
+            trained.task,
+            solver,
+            puzzles[start : start + 11],
+            threshold=trained.threshold,
+            max_steps=trained.max_steps,
+        )
+        assert bool(recorded) == (start > 0)
+    assert len(recorded) <= 5  # 16, 8, 4, 2, 1
+    return found
 
 
 def test_the_manifest_is_valid_json_with_sorted_names() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reference_reasoner.cli import main
+from reference_reasoner.commands import solve_weights
 from reference_reasoner.data.maze_rules import to_text
 from reference_reasoner.data.mazes import Mazes
 from reference_reasoner.data.sudoku_generator import puzzle_at
@@ -20,7 +21,7 @@ from reference_reasoner.models.act_head import Halted
 from reference_reasoner.models.full_model import RecursiveReasoner
 from reference_reasoner.tasks import shipped
 from reference_reasoner.tasks.mazes import MazeTask, maze_smoke
-from reference_reasoner.tasks.solving import attempt
+from reference_reasoner.tasks.solving import BatchSolver, attempt
 from reference_reasoner.tasks.sudoku import SudokuTask
 from reference_reasoner.tasks.sudoku_presets import (
     default,
@@ -133,6 +134,21 @@ def test_a_file_of_puzzles_comments_and_noise(
     assert said.out.count("not solved") == 70 - solved
     assert "line 73 is no puzzle" in said.err
     assert "line 74 is no puzzle: it is longer than" in said.err
+
+
+def test_one_solver_takes_all_batches(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[nn.Module] = []
+
+    class Counted(BatchSolver):
+        def __init__(self, model: nn.Module) -> None:
+            made.append(model)
+            super().__init__(model)
+
+    monkeypatch.setattr(solve_weights, "BatchSolver", Counted)
+    puzzles = [to_line(puzzle_at(5, 4, "mixed", index).puzzle) for index in range(70)]
+    Path("seventy.txt").write_text("\n".join(puzzles))
+    assert main(["solve", "seventy.txt", "--steps", "1"]) == 0
+    assert len(made) == 1  # what it has recorded stays
 
 
 def test_lines_of_another_size_are_listed_and_the_others_solved(

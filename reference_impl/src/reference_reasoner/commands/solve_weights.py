@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,9 @@ from ..loading import load_model, load_task_type, open_run
 from ..paths import runs_folder
 from ..tasks.puzzles import PuzzleTask
 from ..tasks.shipped import Shipped, shipped_weights
+from ..tasks.solving import BatchSolver
 from ..tracking.run_directory import list_runs
+from ..training.device import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,11 @@ class Trained:
     """Tuned on validation while it trained."""
     described: str
     """Where the weights are from, in one line."""
+
+    @cached_property
+    def solver(self) -> BatchSolver:
+        """What solves all batches: it keeps what it has recorded on a GPU."""
+        return BatchSolver(self.model)
 
     @property
     def max_steps(self) -> int:
@@ -85,7 +93,8 @@ def _of_package(shipped: Shipped) -> Trained:
     model = task.build_model()
     model.load_state_dict(shipped.tensors())
     task.use_validation({"threshold": shipped.threshold})
-    return _trained(task, model.eval(), shipped.sizes, f"{shipped.name} of this package")
+    model = model.to(choose_device(task.config.runtime)).eval()
+    return _trained(task, model, shipped.sizes, f"{shipped.name} of this package")
 
 
 def _check(task: PuzzleTask[Any], trained: str | None, what: str, where: str) -> None:

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..models.act_head import Halted, filled_up
+from ..models.cuda_graph import Capture, captured
+from ..models.fused_block import fused
+from ..models.graphed_solving import GraphedReasoner
 from .course import reasoner_of
 from .puzzles import PuzzleTask
 
@@ -32,9 +36,39 @@ class Attempt:
     """An even share of the time that its batch took."""
 
 
+class BatchSolver:
+    """What solves batch after batch with the weights of `model`, in eval mode on its device.
+
+    On a GPU the first batch goes step by step and each later one by CUDA graphs of fused blocks:
+    to record them takes the time of some batches, which a short file never gives back. So that
+    few sizes are recorded, rows are filled up to a power of two by copies of the first, whose
+    answers are dropped. `capture` records on other devices, too.
+    """
+
+    def __init__(self, model: nn.Module, *, capture: Capture | None = None) -> None:
+        self._reasoner = reasoner_of(model)
+        self.device = next(self._reasoner.parameters()).device
+        self._capture = capture or (captured if self.device.type == "cuda" else None)
+        self._graphed: GraphedReasoner | None = None
+        self._is_first = True
+
+    @torch.no_grad()
+    def solve(self, tokens: Tensor, *, threshold: float, max_steps: int) -> Halted:
+        """`RecursiveReasoner.solve` of tokens int64 [B, T]."""
+        if self._is_first or self._capture is None:
+            self._is_first = False
+            return self._reasoner.solve(tokens, threshold=threshold, max_steps=max_steps)
+        if self._graphed is None:
+            self._graphed = GraphedReasoner(fused(self._reasoner), capture=self._capture)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        rows = filled_up(rows, 2 * len(rows), "powers_of_two")
+        found = self._graphed.solve(tokens[rows], threshold=threshold, max_steps=max_steps)
+        return Halted(*(each[: len(tokens)] for each in found))
+
+
 def attempt(
     task: PuzzleTask[Any],
-    model: nn.Module,
+    model: nn.Module | BatchSolver,
     puzzles: Sequence[str],
     *,
     threshold: float,
@@ -42,14 +76,12 @@ def attempt(
 ) -> list[Attempt]:
     """Solve puzzles of the task's size together; rows that are sure leave early.
 
-    `model` is in eval mode and on its device.
+    `model` is in eval mode and on its device; for many batches, a `BatchSolver` that stays.
     """
-    reasoner = reasoner_of(model)
-    device = next(reasoner.parameters()).device
+    solver = model if isinstance(model, BatchSolver) else BatchSolver(model)
     began = time.perf_counter()
-    tokens = torch.tensor([task.tokens(puzzle) for puzzle in puzzles], device=device)
-    with torch.no_grad():
-        halted = reasoner.solve(tokens, threshold=threshold, max_steps=max_steps)
+    tokens = torch.tensor([task.tokens(puzzle) for puzzle in puzzles], device=solver.device)
+    halted = solver.solve(tokens, threshold=threshold, max_steps=max_steps)
     answers = [task.answer(row) for row in halted.output.argmax(-1).tolist()]
     confidences = halted.logit.sigmoid().tolist()
     seconds = (time.perf_counter() - began) / len(puzzles)

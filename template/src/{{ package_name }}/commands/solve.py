@@ -137,7 +137,7 @@ def _flush(
         trained = by_size[size]
         attempts = attempt(
             trained.task,
-            trained.model,
+            trained.solver,
             [given.puzzle for given in here],
             threshold=trained.threshold,
             max_steps=steps or trained.max_steps,

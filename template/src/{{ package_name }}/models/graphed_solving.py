@@ -18,7 +18,7 @@ class GraphedReasoner:
 
     Batches shrink in powers of two, so there are few. The model is in eval mode, on a GPU, and
     changes no more: neither its weights' places nor their dtype, which is what it works in. Its
-    blocks may be compiled.
+    blocks may be compiled, and `fused_block.fused` makes of it one that launches fewer kernels.
     """
 
     def __init__(self, model: RecursiveReasoner, *, capture: Capture = captured) -> None:

@@ -86,11 +86,15 @@ class MemoryGate(nn.Module):
 
     def forward(self, x: Tensor, attended: Tensor, recalled: Tensor) -> Tensor:
         """-> [B, T, W]."""
-        attended = rms(attended) * self.attention_gain.to(x.dtype)
-        recalled = rms(recalled) * self.memory_gain.to(x.dtype)
-        if self.linear is None:
+        return self.joined(None if self.linear is None else self.share(x), attended, recalled)
+
+    def joined(self, share: Tensor | None, attended: Tensor, recalled: Tensor) -> Tensor:
+        """With the attention's `share` [B, T, H]; None where the gate multiplies."""
+        attended = rms(attended) * self.attention_gain.to(attended.dtype)
+        recalled = rms(recalled) * self.memory_gain.to(recalled.dtype)
+        if share is None:
             return attended * recalled.sigmoid()
-        share = self.share(x).repeat_interleave(x.shape[-1] // self.heads, -1)
+        share = share.repeat_interleave(attended.shape[-1] // self.heads, -1)
         return share * attended + (1 - share) * recalled
 
     def share(self, x: Tensor) -> Tensor:

@@ -37,6 +37,10 @@ class TokenGates(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             weight, bias = self.linear.weight.to(kind), self.linear.bias.to(kind)
             raw = nn.functional.linear(x.to(kind), weight, bias)
+        return self.of_logits(raw)
+
+    def of_logits(self, raw: Tensor) -> Gates:
+        """What `linear` gave for tokens [B, T, gates H], in at least float32 -> Gates [N, T]."""
         by_head = raw.view(*raw.shape[:2], self.heads, -1).permute(3, 0, 2, 1)
         theta, alpha, eta, *inner = by_head.flatten(1, 2).unbind(0)
         log_keep = nn.functional.logsigmoid(-alpha)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..models.cuda_graph import captured
 from ..models.full_model import RecursiveReasoner
+from ..models.fused_block import fused
 from ..models.graphed_solving import GraphedReasoner
 from ..training.device import blocks_of
 from ..training.task import Backend, Workload
@@ -31,7 +32,7 @@ def solving_workloads(reasoner: RecursiveReasoner, tokens: Tensor, name: str) ->
 
     @functools.cache
     def recorded(dtype: torch.dtype, compiler: Backend | None) -> GraphedReasoner:
-        return GraphedReasoner(fixed_copy(reasoner, dtype, compiler))
+        return GraphedReasoner(fixed_copy(fused(reasoner), dtype, compiler))
 
     def workload(identifier: str, steps: int, said: str) -> Workload:
         def run() -> object:

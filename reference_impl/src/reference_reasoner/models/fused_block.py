@@ -1,0 +1,112 @@
+"""A grid's block at work: what it makes of one input, by one product of matrices.
+
+B batch, P persistent tokens, T tokens, N = P + T rows, W width, H heads, D = W / H head width.
+At batch 1 a block is bound by how many kernels it launches. Attention, memory and both kinds of
+gates begin with a projection of the same input: their weights, one below the other, project it at
+once. Queries and keys turn together, and on a GPU a kernel does all of the memory between its
+projections (memory_set_cuda.py).
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from .attend import attend
+from .attention import Angles, turned
+from .feed_forward import rms
+from .full_model import RecursiveReasoner
+from .gpu_kernels import set_kernel_serves
+from .memory_set import set_memory
+from .titans_mag import MagBlock
+
+ALIGNED = 64
+"""Columns of a product of matrices on a GPU are best a multiple of this."""
+
+
+class FusedMagBlock(nn.Module):
+    """The `MagBlock` of a grid with memory, x [B, N, W] -> [B, N, W]; for weights that stay.
+
+    It holds copies of some of the block's weights, and the block's own modules for the rest.
+    Raises ValueError for a causal block, whose memory is no set, and for one without memory.
+    """
+
+    def __init__(self, block: MagBlock) -> None:
+        super().__init__()
+        if block.memory is None or block.gate is None or block.memory.causal:
+            raise ValueError("only the block of a grid with memory can be fused")
+        self.attention, self.memory = block.attention, block.memory
+        self.gate, self.feed_forward = block.gate, block.feed_forward
+        linears = [self.attention.qkv, self.memory.qkv, self.memory.gates.linear]
+        if self.gate.linear is not None:
+            linears.append(self.gate.linear)
+        self.sizes = [linear.out_features for linear in linears]
+        self.sizes.append(-sum(self.sizes) % ALIGNED)
+        weight = linears[0].weight.new_zeros(sum(self.sizes), linears[0].in_features)
+        bias = weight.new_zeros(len(weight))
+        parts = zip(
+            linears, torch.split(weight, self.sizes), torch.split(bias, self.sizes), strict=False
+        )
+        with torch.no_grad():
+            for linear, rows, offsets in parts:
+                rows.copy_(linear.weight)
+                if linear.bias is not None:
+                    offsets.copy_(linear.bias)
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        prefix: int = 0,
+        documents: Tensor | None = None,
+        angles: Angles | None = None,
+    ) -> Tensor:
+        """The first `prefix` rows are persistent; ValueError for packed `documents`."""
+        if documents is not None:
+            raise ValueError("a memory that is written as a set takes no packed documents")
+        projected = nn.functional.linear(x, self.weight, self.bias)
+        qkv, pairs, gates, share, *_ = torch.split(projected, self.sizes, -1)
+        angles = angles or self.attention.angles_of(x, prefix, None)
+        mixed = self.gate.joined(
+            None if self.gate.linear is None else share.sigmoid(),
+            self._attended(qkv, angles),
+            self._recalled(x, pairs, gates),
+        )
+        x = rms(x + mixed)
+        return rms(x + self.feed_forward(x))
+
+    def _attended(self, qkv: Tensor, angles: Angles) -> Tensor:
+        """[B, N, 3 W] -> [B, N, W]."""
+        heads = qkv.view(*qkv.shape[:2], 3, self.attention.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k = turned(heads[:2], *angles).unbind(0)
+        out: Tensor = self.attention.out(attend(q, k, heads[2]).transpose(1, 2).flatten(2))
+        return out
+
+    def _recalled(self, x: Tensor, pairs: Tensor, gates: Tensor) -> Tensor:
+        """For tokens x [B, N, W]: pairs [B, N, 3 W], and the gates' logits -> [B, N, W]."""
+        memory = self.memory
+        depth, features = memory.config.depth, memory.config.features
+        if set_kernel_serves(pairs, depth=depth, width=memory.head_width, features=features):
+            from .memory_set_cuda import recalled
+
+            out: Tensor = memory.out(recalled(pairs, gates, memory))
+            return out
+        kind = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            state = memory.initial_state(len(x))
+            gated = memory.gates.of_logits(gates.to(kind))
+            read, _ = set_memory(*memory.pairs(pairs), gated, state, steps=memory.config.set_steps)
+        return memory.output(read, x)
+
+
+def fused(model: RecursiveReasoner) -> RecursiveReasoner:
+    """A copy for solving, its blocks fused where they can be; the same results but for rounding.
+
+    Its weights are not to change any more, and have other names than `model`'s.
+    """
+    own = copy.deepcopy(model)
+    blocks = own.backbone.blocks
+    for index, block in enumerate(blocks):
+        if isinstance(block, MagBlock) and block.memory is not None and not block.memory.causal:
+            blocks[index] = FusedMagBlock(block)
+    return own
