@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from reference_reasoner.models.gpu_kernels import triton_is_there
+from reference_reasoner.models.memory_gates import Gates
+from reference_reasoner.models.memory_linear import LinearState, linear_memory
+from reference_reasoner.models.memory_sequential import recurrence, substitution
 from reference_reasoner.models.memory_set import set_memory
 from reference_reasoner.models.neural_memory import MemoryConfig, NeuralMemory
 
@@ -68,8 +71,7 @@ def test_a_set_is_read_as_by_torch(name: str, dtype: torch.dtype, tolerance: flo
         found = kernels("memory_set_cuda").recalled(*on_gpu[0], on_gpu[1])
         assert found.dtype == dtype
         exact = expected(memory.cpu().double(), pairs.double(), logits.double())
-    error = (found.cpu().double() - exact).abs().max() / exact.abs().max()
-    assert error < tolerance
+    assert close(found, exact, tolerance)
 
 
 def expected(memory: NeuralMemory, pairs: Tensor, logits: Tensor) -> Tensor:
@@ -78,3 +80,70 @@ def expected(memory: NeuralMemory, pairs: Tensor, logits: Tensor) -> Tensor:
     state, gates = memory.initial_state(len(pairs)), memory.gates.of_logits(logits)
     read, _ = set_memory(*memory.pairs(pairs), gates, state, steps=memory.config.set_steps)
     return memory.output(read, pairs[..., : pairs.shape[-1] // 3])
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("size", "columns"), [(64, 192), (128, 40), (37, 16), (5, 3), (16, 16)])
+def test_substitution_is_that_of_torch(size: int, columns: int, transposed: bool) -> None:
+    """With keys so alike that errors nearly cancel, where powers of L would be far too large."""
+    keys = torch.nn.functional.normalize(1 + 0.1 * normal(2, 3, size, 64, seed=1), dim=-1)
+    lower = (keys @ keys.mT).tril(-1)
+    right = normal(2, 3, size, columns, seed=2)
+    found = kernels("memory_linear_cuda").substituted(
+        lower.to(DEVICE), right.to(DEVICE), transposed=transposed
+    )
+    exact = substitution(lower.double(), right.double(), transposed=transposed)
+    assert close(found, exact, 1e-5)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("resetting", [False, True])
+@pytest.mark.parametrize(("size", "columns"), [(128, 64), (16, 48)])
+def test_the_recurrence_is_that_of_torch(
+    size: int, columns: int, resetting: bool, backwards: bool
+) -> None:
+    steps = normal(2, 5, size, size, seed=1) / size**0.5
+    pushes, start = normal(2, 5, size, columns, seed=2), normal(2, size, columns, seed=3)
+    initial, resets = None, None
+    if resetting:
+        initial = normal(2, size, columns, seed=4)
+        resets = torch.tensor([[1, 0, 1, 0, 0], [0, 1, 0, 0, 1]]).bool()
+    given = (steps, pushes, start, initial, resets)
+    moved = (None if x is None else x.to(DEVICE) for x in given)
+    found = kernels("memory_linear_cuda").recurred(*moved, backwards=backwards)
+    exact_given = (x.double() if x is not None and x.is_floating_point() else x for x in given)
+    exact = recurrence(*exact_given, backwards=backwards)  # type: ignore[arg-type]
+    assert all(close(*each, 1e-5) for each in zip(found, exact, strict=True))
+
+
+def close(found: Tensor, exact: Tensor, tolerance: float) -> bool:
+    """By the largest number of all."""
+    error = (found.cpu().double() - exact).abs().max()
+    return bool(error <= tolerance * exact.abs().max())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_memory_on_a_gpu_learns_as_on_a_cpu() -> None:
+    """Values and gradients, kernels and all; the CPU's are float64."""
+    leaves = [normal(4, 200, 64, seed=seed).double().requires_grad_() for seed in (1, 2, 3)]
+    logits = [normal(4, 200, seed=seed).double() for seed in (4, 5, 6)]
+
+    def run(leaves: list[Tensor], device: str, dtype: torch.dtype) -> list[Tensor]:
+        q, k, v = leaves
+        rate, forget, eta = (x.to(device, dtype) for x in logits)
+        log_keep = torch.nn.functional.logsigmoid(4 - forget)
+        gates = Gates(rate.sigmoid(), log_keep, torch.nn.functional.logsigmoid(eta), rate)
+        state = LinearState(*torch.zeros(2, 4, 64, 64, device=device, dtype=dtype))
+        unit = (torch.nn.functional.normalize(x, dim=-1) for x in (q, k))
+        read, after = linear_memory(*unit, v, gates, state, chunk=64)
+        total = read.square().sum() + sum(x.square().sum() for x in after)
+        return [read, *after, *torch.autograd.grad(total, leaves)]
+
+    moved = [x.detach().to("cuda", torch.float32).requires_grad_() for x in leaves]
+    found = run(moved, "cuda", torch.float32)
+    exact = run(leaves, "cpu", torch.float64)
+    assert all(close(*each, 1e-4) for each in zip(found, exact, strict=True))

@@ -4,6 +4,7 @@ from .breakage import Breakage
 
 ATTENTION = "models/test_attention.py"
 LINEAR = "models/test_memory_linear.py"
+SEQUENTIAL = "models/test_memory_sequential.py"
 DEEP = "models/test_memory_deep.py"
 SET = "models/test_memory_set.py"
 MEMORY = "models/test_neural_memory.py"
@@ -152,7 +153,7 @@ OF_MEMORY = (
     ),
     Breakage(
         what="errors are those at the chunk's start",
-        file="models/memory_linear.py",
+        file="models/memory_sequential.py",
         old="return torch.linalg.solve_triangular(lower, right, upper=False, unitriangular=True)",
         new="return right",
         test=f"{LINEAR}::test_8192_like_tokens_stay_finite[graph]",
@@ -166,9 +167,9 @@ OF_MEMORY = (
     ),
     Breakage(
         what="the state is not carried from chunk to chunk",
-        file="models/memory_linear.py",
-        old="stacked = torch.baddbmm(push, step, stacked)",
-        new="stacked = torch.baddbmm(push, step, torch.cat(state, 1))",
+        file="models/memory_sequential.py",
+        old="start = torch.baddbmm(push, step.mT if backwards else step, start)",
+        new="start = torch.baddbmm(push, step.mT if backwards else step, starts[0])",
         test=f"{LINEAR}::{A_LOOP}[graph-usual-4]",
     ),
     Breakage(
@@ -181,16 +182,30 @@ OF_MEMORY = (
     Breakage(
         what="the memory starts with nothing, whatever it is given",
         file="models/memory_linear.py",
-        old="stacked = torch.cat(state, 1)",
-        new="stacked = 0 * torch.cat(state, 1)",
+        old="carried_on(steps, pushes, torch.cat(state, 1), start, resets)",
+        new="carried_on(steps, pushes, 0 * torch.cat(state, 1), start, resets)",
         test=f"{LINEAR}::{A_LOOP}[graph-usual-64]",
     ),
     Breakage(
         what="the memory is not reset",
-        file="models/memory_linear.py",
-        old="stacked = torch.where(reset, start, stacked)",
-        new="pass",
+        file="models/memory_sequential.py",
+        old="if reset is None or initial is None else",
+        new="if reset is not None or initial is None else",
         test=f"{LINEAR}::test_a_reset_sets_the_state_of_its_row[graph-usual-4]",
+    ),
+    Breakage(
+        what="a gradient goes back through a reset",
+        file="models/memory_sequential.py",
+        old="        if backwards:\n            start = _reset(start, initial, reset)\n",
+        new="",
+        test=f"{SEQUENTIAL}::test_chunks_and_their_gradients_are_those_of_autograd[True]",
+    ),
+    Breakage(
+        what="the gradient of substitution has the wrong sign",
+        file="models/memory_sequential.py",
+        old="return -(grad_right @ solved.mT)",
+        new="return (grad_right @ solved.mT)",
+        test=f"{SEQUENTIAL}::test_substitution_and_its_gradients_are_those_of_autograd",
     ),
     Breakage(
         what="the first layer's step grows with the chunk",

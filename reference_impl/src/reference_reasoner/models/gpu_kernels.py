@@ -34,3 +34,14 @@ def set_kernel_serves(pairs: Tensor, *, depth: int, width: int, features: int) -
 def kernels_serve(x: Tensor) -> bool:
     """Whether x is where kernels run, in a precision that they have."""
     return x.is_cuda and x.dtype != torch.float64 and triton_is_there()
+
+
+def linear_kernels_serve(x: Tensor) -> bool:
+    """Whether kernels do what is sequential in a linear memory of x; not in compiled code."""
+    return x.dtype == torch.float32 and kernels_serve(x) and not torch.compiler.is_compiling()
+
+
+def recurrence_fits(pushes: Tensor) -> bool:
+    """Whether a program holds some columns of a memory with pushes [N, K, D, V]."""
+    size, columns = pushes.shape[-2:]
+    return size in TILES and columns % TILES[0] == 0

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .memory_by_chunk import LinearByChunk, by_chunk_serves
 from .memory_gates import Decay, Gates, check_chunks, chunked, decay_of, parts
+from .memory_sequential import carried_on, solve
 from .written_memory import Writes, read_layer, shared, twice, writes_of
 
 
@@ -155,15 +156,6 @@ def coupling(k: Tensor, decay: Decay) -> Tensor:
     return (k @ k.mT) * decay.found_spread
 
 
-def solve(lower: Tensor, right: Tensor) -> Tensor:
-    """(I + L)^-1 right. `lower` has a zero diagonal, which stands for the I.
-
-    Forward substitution is the recurrence itself, hence as stable. A product of powers of L
-    would be fewer kernels, but with like keys those powers are too large for float32.
-    """
-    return torch.linalg.solve_triangular(lower, right, upper=False, unitriangular=True)
-
-
 def exact_errors(k: Tensor, v: Tensor, decay: Decay, stacked: Tensor) -> Tensor:
     """e [N, C, V] of one chunk, from [M; S] [N, 2 D, V] at its start."""
     found = twice(k, decay.found_keep, decay.found_carry)
@@ -204,16 +196,8 @@ def _scan(
     writes = _writes(k, decay, gates.rate)
     steps = _undisturbed(decay, k.shape[-1]) - writes @ known
     pushes = writes @ missing
-    stacked = torch.cat(state, 1)
-    start = stacked if initial is None else torch.cat(initial, 1)
-    columns = [None] * k.shape[1] if resets is None else resets[..., None, None].unbind(1)
-    starts = []
-    for step, push, reset in zip(steps.unbind(1), pushes.unbind(1), columns, strict=True):
-        if reset is not None:
-            stacked = torch.where(reset, start, stacked)
-        starts.append(stacked)
-        stacked = torch.baddbmm(push, step, stacked)
-    all_starts = torch.stack(starts, 1)
+    start = None if initial is None else torch.cat(initial, 1)
+    all_starts, stacked = carried_on(steps, pushes, torch.cat(state, 1), start, resets)
     errors = known @ all_starts - missing
     return shared(k, errors, all_starts, decay), LinearState(*stacked.chunk(2, 1))
 
