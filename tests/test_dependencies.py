@@ -28,6 +28,12 @@ def pyproject(project: Path) -> dict[str, Any]:
     return tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
 
 
+BY_TORCH = {"triton"}
+"""What builds of torch for CUDA bring along."""
+NOT_HERE = {"fla": "fla-core"}
+"""Of an extra that needs a GPU, and is not installed here."""
+
+
 def lists(pyproject: dict[str, Any]) -> dict[str, list[Any]]:
     """All lists of requirements, as they are written."""
     described = pyproject["project"]
@@ -53,8 +59,9 @@ def imported(folder: Path) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 names.add(node.module.split(".")[0])
-    names -= {*sys.stdlib_module_names, DEFAULT_PACKAGE, "tests"}
-    providers = metadata.packages_distributions()
+    names -= {*sys.stdlib_module_names, *BY_TORCH, DEFAULT_PACKAGE, "tests"}
+    providers = {name: [there] for name, there in NOT_HERE.items()}
+    providers |= metadata.packages_distributions()
     return {canonicalize_name(providers[name][0]) for name in names}
 
 
@@ -66,7 +73,8 @@ def test_our_environment_satisfies_what_is_declared(pyproject: dict[str, Any]) -
 
 
 def test_everything_imported_is_declared(project: Path, pyproject: dict[str, Any]) -> None:
-    declared = {canonicalize_name(r.name) for r in requirements(pyproject, "dependencies", "all")}
+    extras = pyproject["project"]["optional-dependencies"]
+    declared = {canonicalize_name(r.name) for r in requirements(pyproject, "dependencies", *extras)}
     assert imported(project / "src") <= declared
     declared |= {canonicalize_name(r.name) for r in requirements(pyproject, "test")}
     assert imported(project / "tests") <= declared

@@ -143,7 +143,7 @@ def test_project_imports_nothing() -> None:
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "models").rglob("*.py")), ids=_name)
 def test_models_import_torch_and_the_standard_library_only(path: Path) -> None:
-    others = {"torch", "triton"} if path.name.endswith("_cuda.py") else {"torch"}
+    others = {"torch", "triton", "fla"} if path.name.endswith("_cuda.py") else {"torch"}
     for target in imported_modules(path.read_text(encoding="utf-8"), parts_of(path)):
         within = target[:2] == (NAME, "models")
         assert within or target[0] in others | sys.stdlib_module_names, target

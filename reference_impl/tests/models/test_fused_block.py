@@ -120,7 +120,7 @@ def test_a_kernel_serves_on_a_gpu_without_gradients(monkeypatch: pytest.MonkeyPa
         x = SimpleNamespace(**{**vars(there), **other})
         return gpu_kernels.set_kernel_serves(x, **sizes)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gpu_kernels, "triton_is_there", lambda: True)
+    monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: True)
     with torch.no_grad():
         assert serves()
         assert not serves(is_cuda=False)
@@ -128,7 +128,7 @@ def test_a_kernel_serves_on_a_gpu_without_gradients(monkeypatch: pytest.MonkeyPa
         assert not serves(shape=(1, 129, 2304))
         for other in ({"depth": 1}, {"width": 48}, {"features": 8}, {"width": 128}):
             assert not gpu_kernels.set_kernel_serves(there, **{**sizes, **other})
-        monkeypatch.setattr(gpu_kernels, "triton_is_there", lambda: False)
+        monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: False)
         assert not serves()
-        monkeypatch.setattr(gpu_kernels, "triton_is_there", lambda: True)
+        monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: True)
     assert not serves()

@@ -93,7 +93,7 @@ def test_the_memory_is_the_same_by_kernels(
 
 def test_kernels_serve_float32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     there = SimpleNamespace(is_cuda=True, dtype=torch.float32)
-    monkeypatch.setattr(gpu_kernels, "triton_is_there", lambda: True)
+    monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: True)
 
     def serves(**other: Any) -> bool:
         x: Any = SimpleNamespace(**{**vars(there), **other})
@@ -108,6 +108,24 @@ def test_kernels_serve_float32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     assert gpu_kernels.recurrence_fits(torch.empty(1, 1, 128, 64))
     assert not gpu_kernels.recurrence_fits(torch.empty(1, 1, 256, 64))
     assert not gpu_kernels.recurrence_fits(torch.empty(1, 1, 128, 24))
+
+
+@pytest.mark.parametrize(
+    ("triton", "version", "capability", "expected"),
+    [(True, "13.0", (9, 0), True), (False, "13.0", (9, 0), False), (True, None, (9, 0), False),
+     (True, "13.0", (8, 0), False), (True, "13.0", (12, 0), False)],
+)  # fmt: skip
+def test_kernels_run_by_triton_on_recent_gpus(
+    triton: bool,
+    version: str | None,
+    capability: tuple[int, int],
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpu_kernels, "TRITON_IS_THERE", triton)
+    monkeypatch.setattr(torch.version, "cuda", version)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert gpu_kernels.kernels_run() == expected
 
 
 def test_without_chunks_or_rows_there_is_nothing_to_do() -> None:

@@ -201,6 +201,13 @@ OF_MEMORY = (
         test=f"{SEQUENTIAL}::test_chunks_and_their_gradients_are_those_of_autograd[True]",
     ),
     Breakage(
+        what="the delta rule forgets by each token's own gate",
+        file="models/memory_gated_delta.py",
+        old="decay = pad(log_keep[:, :-1], (1, 0))",
+        new="decay = log_keep",
+        test="models/test_gated_delta_rule.py::test_by_the_rule_the_memory_is_the_same",
+    ),
+    Breakage(
         what="the gradient of substitution has the wrong sign",
         file="models/memory_sequential.py",
         old="return -(grad_right @ solved.mT)",

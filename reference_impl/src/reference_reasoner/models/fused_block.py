@@ -27,7 +27,8 @@ ALIGNED = 64
 class FusedMagBlock(nn.Module):
     """The `MagBlock` of a grid with memory, x [B, N, W] -> [B, N, W]; for weights that stay.
 
-    It holds copies of some of the block's weights, and the block's own modules for the rest.
+    It holds copies of some of the block's weights, and the block's own modules for the rest. The
+    gates' logits come in the block's dtype, where the block has them in at least float32.
     Raises ValueError for a causal block, whose memory is no set, and for one without memory.
     """
 

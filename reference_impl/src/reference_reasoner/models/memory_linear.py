@@ -43,6 +43,7 @@ def linear_memory(
     chunk: int,
     initial: LinearState | None = None,
     resets: Tensor | None = None,
+    momentum: bool = True,
 ) -> tuple[Tensor, LinearState]:
     """Write each token, then read it: o_t = q_t M_t (Titans, eq. 11-15).
 
@@ -55,6 +56,7 @@ def linear_memory(
         chunk: tokens that are computed together; it changes the speed and not the result.
         initial: what a reset sets the state to.
         resets: bool [N, T / chunk]; True sets the row's state to `initial` before that chunk.
+        momentum: False where every eta is 0, which a GPU with the extra `fla` makes use of.
 
     Returns:
         What the tokens read, [N, T, V], and the state after the last one.

@@ -6,7 +6,9 @@ B batch, H heads, N = B H rows, T tokens, D head width.
 from torch import Tensor
 
 from .document_layout import DocumentLayout
+from .gpu_kernels import delta_kernels_serve
 from .memory_deep import DeepState, Gradient, deep_writes
+from .memory_gated_delta import gated_delta_memory
 from .memory_gates import Gates
 from .memory_linear import LinearState, linear_writes
 from .written_memory import DeepWrites, Writes, Written
@@ -22,12 +24,14 @@ def scan_memory(
     *,
     chunk: int,
     gradient: Gradient,
+    momentum: bool = True,
     keep: bool = False,
 ) -> tuple[Tensor, State, Written]:
     """Query, key and value [N, T, D] and `documents` int64 [B, T] or None -> reads, state, writes.
 
     `state` is that with which every document begins; the one after is of use without documents
-    only. Without `keep` nothing of the writes is kept.
+    only. Without `keep` nothing of the writes is kept. `momentum` is whether a gate eta may be
+    above 0: a linear memory where none is has faster kernels on a GPU.
     """
     layout = resets = None
     q, k, v = heads
@@ -37,12 +41,14 @@ def scan_memory(
         (q, k, v), resets = (layout.spread(each) for each in heads), layout.resets
         gates = Gates(*(layout.spread(each) for each in gates))
     after: State
-    kept: list[Writes] | list[DeepWrites]
+    kept: list[Writes] | list[DeepWrites] = []
     if isinstance(state, DeepState):
         read, after, kept = deep_writes(
             q, k, v, gates, state,
             chunk=chunk, gradient=gradient, initial=state, resets=resets, keep=keep,
         )  # fmt: skip
+    elif not (momentum or keep) and delta_kernels_serve(q, resets):
+        read, after = gated_delta_memory(q, k, v, gates, state)
     else:
         read, after, kept = linear_writes(
             q, k, v, gates, state, chunk=chunk, initial=state, resets=resets, keep=keep

@@ -4,7 +4,6 @@ CUDA builds of torch bring Triton. Without it, and for sizes that no kernel is m
 form serves; it is also what the kernels are tested against.
 """
 
-import functools
 import importlib.util
 
 import torch
@@ -12,12 +11,20 @@ from torch import Tensor
 
 TILES = (16, 32, 64, 128)
 """Widths that a tile may have: powers of two, from what a tensor core takes."""
+GENERATIONS = (9, 10)
+"""Major compute capabilities: H100 and H200; B200."""
+TRITON_IS_THERE = importlib.util.find_spec("triton") is not None
+FLA_IS_THERE = importlib.util.find_spec("fla") is not None
 
 
-@functools.cache
-def triton_is_there() -> bool:
-    """Whether Triton can be imported."""
-    return importlib.util.find_spec("triton") is not None
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def kernels_run() -> bool:
+    """Whether Triton is there, and a GPU that the kernels were made for: Hopper or Blackwell.
+
+    For others, Ampere among them, what Triton (3.9) makes of them spills thousands of registers.
+    """
+    on_nvidia = torch.version.cuda is not None
+    return TRITON_IS_THERE and on_nvidia and torch.cuda.get_device_capability()[0] in GENERATIONS
 
 
 def set_kernel_serves(pairs: Tensor, *, depth: int, width: int, features: int) -> bool:
@@ -33,7 +40,7 @@ def set_kernel_serves(pairs: Tensor, *, depth: int, width: int, features: int) -
 
 def kernels_serve(x: Tensor) -> bool:
     """Whether x is where kernels run, in a precision that they have."""
-    return x.is_cuda and x.dtype != torch.float64 and triton_is_there()
+    return x.is_cuda and x.dtype != torch.float64 and kernels_run()
 
 
 def linear_kernels_serve(x: Tensor) -> bool:
@@ -45,3 +52,12 @@ def recurrence_fits(pushes: Tensor) -> bool:
     """Whether a program holds some columns of a memory with pushes [N, K, D, V]."""
     size, columns = pushes.shape[-2:]
     return size in TILES and columns % TILES[0] == 0
+
+
+def delta_kernels_serve(q: Tensor, resets: Tensor | None) -> bool:
+    """Whether the extra `fla` does a linear memory without momentum, for queries [N, T, D].
+
+    It cannot reset rows between chunks, and is of no use to a token or two.
+    """
+    fits = resets is None and q.shape[1] > 1 and q.shape[-1] in TILES
+    return fits and FLA_IS_THERE and linear_kernels_serve(q)

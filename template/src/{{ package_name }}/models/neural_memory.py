@@ -206,7 +206,8 @@ class NeuralMemory(nn.Module):
             before = self.read(query, state)
             read, state, written = scan_memory(
                 heads, gates, state, documents,
-                chunk=self.config.chunk, gradient=self.config.gradient, keep=keep,
+                chunk=self.config.chunk, gradient=self.config.gradient,
+                momentum=self.config.momentum, keep=keep,
             )  # fmt: skip
             read = torch.cat([before, read], 1)
         return self.output(read, x), self._cache(state, projected, prefix), written
