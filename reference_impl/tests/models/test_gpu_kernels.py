@@ -6,19 +6,25 @@ They run on a GPU. Without one, by Triton's interpreter, slowly: in an environme
 
 import importlib
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from reference_reasoner.models import fused_block
+from reference_reasoner.models.cuda_graph import Capture, Run, captured
 from reference_reasoner.models.gpu_kernels import TRITON_IS_THERE, linear_kernels_serve
+from reference_reasoner.models.graphed_solving import GraphedReasoner
 from reference_reasoner.models.memory_gates import Gates
 from reference_reasoner.models.memory_linear import LinearState
 from reference_reasoner.models.memory_scan import scan_memory
 from reference_reasoner.models.memory_sequential import recurrence, substitution
 from reference_reasoner.models.memory_set import set_memory
 from reference_reasoner.models.neural_memory import MemoryConfig, NeuralMemory
+
+from .reasoners import GRID, as_built, shallow, tokens_of
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and TRITON_IS_THERE
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -81,6 +87,30 @@ def expected(memory: NeuralMemory, pairs: Tensor, logits: Tensor) -> Tensor:
     state, gates = memory.initial_state(len(pairs)), memory.gates.of_logits(logits)
     read, _ = set_memory(*memory.pairs(pairs), gates, state, steps=memory.config.set_steps)
     return memory.output(read, pairs[..., : pairs.shape[-1] // 3])
+
+
+def as_it_is(run: Run) -> Run:
+    """A capture where no graph can be recorded."""
+    return run
+
+
+def test_a_fused_reasoner_solves_with_kernels_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU from CUDA graphs."""
+    capture: Capture = captured
+    if INTERPRETED:
+        capture = as_it_is
+        monkeypatch.setattr(fused_block, "set_kernel_serves", lambda *_, **sizes: True)
+    memory = MemoryConfig(heads=2, depth=2, features=32)
+    backbone = replace(GRID.backbone, width=64, hidden_width=128, memory=memory)
+    model = as_built(shallow(replace(GRID, backbone=backbone))).eval().to(DEVICE)
+    tokens = tokens_of(3, 10).to(DEVICE)
+    with torch.no_grad():
+        expected = model.solve(tokens, threshold=1.0, max_steps=2)
+    graphed = GraphedReasoner(fused_block.fused(model), capture=capture)
+    for _ in range(2):
+        found = graphed.solve(tokens, threshold=1.0, max_steps=2)
+        torch.testing.assert_close(found.output, expected.output, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found.logit, expected.logit, rtol=1e-3, atol=1e-3)
 
 
 def normal(*shape: int, seed: int) -> Tensor:

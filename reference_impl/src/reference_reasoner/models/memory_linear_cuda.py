@@ -6,7 +6,7 @@ gradient of each is the same kernel, from the end to the start.
 """
 
 # what Triton compiles has no types; its constants are upper case
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 # ruff: noqa: N803
 
 import torch
@@ -62,9 +62,10 @@ def substituted(lower: Tensor, right: Tensor, *, transposed: bool) -> Tensor:
         ways = (size * size - 1, (size - 1) * columns, -1, -size, -columns)
     grid = (right.numel() // max(1, size * columns), triton.cdiv(columns, COLUMNS))
     if grid[0]:
-        _substitution_kernel[grid](
-            lower, right, out, size, columns, *ways, ROWS=16, COLUMNS=COLUMNS, num_warps=1
-        )
+        with torch.cuda.device_of(right):
+            _substitution_kernel[grid](
+                lower, right, out, size, columns, *ways, ROWS=16, COLUMNS=COLUMNS, num_warps=1
+            )
     return out
 
 
@@ -112,9 +113,10 @@ def recurred(
     # without resets both stand for pointers that nobody reads
     flags = start if resets is None else resets.contiguous().view(torch.uint8)
     given = (x.contiguous() for x in (steps, pushes, start, start if initial is None else initial))
-    _recurrence_kernel[(rows, columns // COLUMNS)](
-        *given, flags, starts, end, chunks, columns, *((1, size) if backwards else (size, 1)),
-        BACKWARDS=backwards, RESETS=resetting, SIZE=size, COLUMNS=COLUMNS, PART=min(32, size),
-        num_warps=8,
-    )  # fmt: skip
+    with torch.cuda.device_of(pushes):
+        _recurrence_kernel[(rows, columns // COLUMNS)](
+            *given, flags, starts, end, chunks, columns, *((1, size) if backwards else (size, 1)),
+            BACKWARDS=backwards, RESETS=resetting, SIZE=size, COLUMNS=COLUMNS, PART=min(32, size),
+            num_warps=8,
+        )  # fmt: skip
     return starts, end

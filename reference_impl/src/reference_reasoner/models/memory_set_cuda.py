@@ -9,7 +9,7 @@ what it holds at a time would not fit. In float32 throughout, whatever is loaded
 """
 
 # what Triton compiles has no types; its constants are upper case
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 # ruff: noqa: N803
 
 from typing import Any
@@ -150,12 +150,13 @@ def _recalled(
     weights = (each.contiguous() for each in (taps, first, second, norm))
     given = (pairs, logits, *weights, gradients, out, rows, heads)
     strides = (*pairs.stride()[:2], *logits.stride()[:2])
-    for step in range(steps + 1):
-        _set_kernel[(batch * heads, parts)](
-            *given, *strides, D=width, F=features, K=taps.shape[1], STEP=step, STEPS=steps,
-            MOMENTUM=momentum, FORGETTING=forgetting, SPAN=triton.next_power_of_2(rows),
-            BLOCK=BLOCK, PRECISION=_precision(pairs), num_warps=8,
-        )  # fmt: skip
+    with torch.cuda.device_of(pairs):
+        for step in range(steps + 1):
+            _set_kernel[(batch * heads, parts)](
+                *given, *strides, D=width, F=features, K=taps.shape[1], STEP=step, STEPS=steps,
+                MOMENTUM=momentum, FORGETTING=forgetting, SPAN=triton.next_power_of_2(rows),
+                BLOCK=BLOCK, PRECISION=_precision(pairs), num_warps=8,
+            )  # fmt: skip
     return out
 
 
