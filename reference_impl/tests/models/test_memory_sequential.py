@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reference_reasoner.models import (
     gpu_kernels,
+    kernel_check,
     memory_linear,
     memory_sequential,
 )
@@ -125,7 +126,10 @@ def test_kernels_run_by_triton_on_recent_gpus(
     monkeypatch.setattr(gpu_kernels, "TRITON_IS_THERE", triton)
     monkeypatch.setattr(torch.version, "cuda", version)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert gpu_kernels.kernels_run() == expected
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    for agree in (True, False):
+        monkeypatch.setattr(kernel_check, "kernels_agree", lambda device, agree=agree: agree)
+        assert gpu_kernels.kernels_run() == (expected and agree)
 
 
 def test_without_chunks_or_rows_there_is_nothing_to_do() -> None:

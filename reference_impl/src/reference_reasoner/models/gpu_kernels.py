@@ -19,12 +19,18 @@ FLA_IS_THERE = importlib.util.find_spec("fla") is not None
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def kernels_run() -> bool:
-    """Whether Triton is there, and a GPU that the kernels were made for: Hopper or Blackwell.
+    """Whether Triton is there, and a GPU that the kernels were made for, on which they are right.
 
-    For others, Ampere among them, what Triton (3.9) makes of them spills thousands of registers.
+    These are Hopper and Blackwell. For others, Ampere among them, what Triton (3.9) makes of them
+    spills thousands of registers.
     """
-    on_nvidia = torch.version.cuda is not None
-    return TRITON_IS_THERE and on_nvidia and torch.cuda.get_device_capability()[0] in GENERATIONS
+    if not TRITON_IS_THERE or torch.version.cuda is None:
+        return False
+    if torch.cuda.get_device_capability()[0] not in GENERATIONS:
+        return False
+    from .kernel_check import kernels_agree
+
+    return kernels_agree(torch.device("cuda", torch.cuda.current_device()))
 
 
 def set_kernel_serves(pairs: Tensor, *, depth: int, width: int, features: int) -> bool:
@@ -45,7 +51,7 @@ def kernels_serve(x: Tensor) -> bool:
 
 def linear_kernels_serve(x: Tensor) -> bool:
     """Whether kernels do what is sequential in a linear memory of x; not in compiled code."""
-    return x.dtype == torch.float32 and kernels_serve(x) and not torch.compiler.is_compiling()
+    return x.dtype == torch.float32 and not torch.compiler.is_compiling() and kernels_serve(x)
 
 
 def recurrence_fits(pushes: Tensor) -> bool:

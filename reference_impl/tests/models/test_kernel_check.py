@@ -1,0 +1,90 @@
+"""Kernels that fail or give other numbers are found before they serve; these are torch's."""
+
+import sys
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reference_reasoner.models.kernel_check import kernels_agree
+from reference_reasoner.models.memory_sequential import recurrence, substitution
+from reference_reasoner.models.memory_set import set_memory
+from reference_reasoner.models.neural_memory import NeuralMemory
+
+CPU = torch.device("cpu")
+
+
+def recalled(pairs: Tensor, logits: Tensor, memory: NeuralMemory) -> Tensor:
+    """What the kernel does, in torch."""
+    gates = memory.gates.of_logits(logits)
+    read, _ = set_memory(*memory.pairs(pairs), gates, memory.initial_state(len(pairs)))
+    with_norm = torch.nn.functional.rms_norm(read, (memory.head_width,), eps=1e-5)
+    joined = with_norm.view(len(pairs), -1, *read.shape[1:]).transpose(1, 2).flatten(2)
+    return joined * memory.norm
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What stands in for the modules of kernels, but for what a test changes."""
+
+    def installed(**changes: Any) -> None:
+        kernels = {"recurred": recurrence, "substituted": substitution, "recalled": recalled}
+        fake = SimpleNamespace(**{**kernels, **changes})
+        for name in ("memory_linear_cuda", "memory_set_cuda"):
+            monkeypatch.setitem(sys.modules, f"reference_reasoner.models.{name}", fake)
+        kernels_agree.cache_clear()
+
+    yield installed
+    kernels_agree.cache_clear()
+
+
+def test_right_kernels_serve(install: Any) -> None:
+    install()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kernels_agree(CPU)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("substituted", "substitution"),
+        ("recurred", "the recurrence"),
+        ("recalled", "the memory of a set"),
+    ],
+)
+def test_a_kernel_of_other_numbers_does_not_serve(install: Any, name: str, said: str) -> None:
+    right = {"recurred": recurrence, "substituted": substitution, "recalled": recalled}[name]
+
+    def wrong(*given: Any, **how: Any) -> Any:
+        found = right(*given, **how)  # type: ignore[operator]
+        return tuple(1.1 * each for each in found) if isinstance(found, tuple) else 1.1 * found
+
+    install(**{name: wrong})
+    with pytest.warns(UserWarning, match=f"do not serve on cpu .*torch's from {said}"):
+        assert not kernels_agree(CPU)
+    with warnings.catch_warnings():  # said once
+        warnings.simplefilter("error")
+        assert not kernels_agree(CPU)
+
+
+def test_numbers_that_are_none_do_not_serve(install: Any) -> None:
+    install(recalled=lambda *given: recalled(*given) * torch.nan)
+    with pytest.warns(UserWarning, match="the memory of a set"):
+        assert not kernels_agree(CPU)
+
+
+def test_a_kernel_that_does_not_compile_does_not_serve(install: Any) -> None:
+    def fails(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("out of resource: shared memory\nRequired: 400000")
+
+    install(recurred=fails)
+    with pytest.warns(UserWarning, match=r"RuntimeError: out of resource: shared memory\)"):
+        assert not kernels_agree(CPU)
