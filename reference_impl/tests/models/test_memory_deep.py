@@ -302,3 +302,13 @@ def test_it_compiles_without_a_break(form: str) -> None:
     case = make_case(8, deep=True)
     compiled = torch.compile(_run, fullgraph=True, backend="eager")
     assert_close(compiled(case, 4, form, resets_of(2)), _run(case, 4, form, resets_of(2)))
+
+
+@pytest.mark.parametrize("kind", ["usual", "mixed"])
+def test_compiled_it_has_the_same_gradients(kind: str) -> None:
+    case = make_case(8, deep=True, kind=kind, grad=True)
+    compiled = torch.compile(_run, fullgraph=True, backend="aot_eager")
+    for given in ((4, "exact", resets_of(2)), (3, "exact", None)):
+        found, expected = compiled(case, *given), _run(case, *given)
+        assert_close(found, expected)
+        assert_close(gradients(case, found), gradients(case, expected))

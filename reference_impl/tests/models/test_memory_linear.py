@@ -79,6 +79,15 @@ def test_a_reset_sets_the_state_of_its_row(kind: str, chunk: int) -> None:
     assert_close([ours[0][0, 2 * chunk : 3 * chunk]], [alone[0][0, :chunk]])
 
 
+@pytest.mark.parametrize("kind", ["usual", "mixed"])
+def test_a_reset_comes_once_where_a_chunk_is_computed_in_parts(kind: str) -> None:
+    case = make_case(2 * 64, deep=False, kind=kind, grad=True)
+    resets = resets_of(2)
+    ours, plain = _run(case, 64, resets), _plain(case, 64, resets)
+    assert_close(ours, plain)
+    assert_close(gradients(case, ours), gradients(case, plain))
+
+
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", ["usual", "mixed"])
 def test_gradcheck(kind: str) -> None:
@@ -254,6 +263,16 @@ def test_it_compiles_without_a_break() -> None:
     case = make_case(8, deep=False)
     compiled = torch.compile(_run, fullgraph=True, backend="eager")
     assert_close(compiled(case, 4, resets_of(2)), _run(case, 4, resets_of(2)))
+
+
+@pytest.mark.parametrize("kind", ["usual", "mixed"])
+def test_compiled_it_has_the_same_gradients(kind: str) -> None:
+    case = make_case(8, deep=False, kind=kind, grad=True)
+    compiled = torch.compile(_run, fullgraph=True, backend="aot_eager")
+    for given in ((4, resets_of(2)), (3, None)):
+        found, expected = compiled(case, *given), _run(case, *given)
+        assert_close(found, expected)
+        assert_close(gradients(case, found), gradients(case, expected))
 
 
 def test_surprise_is_the_length_of_the_error() -> None:

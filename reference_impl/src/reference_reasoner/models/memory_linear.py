@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from .memory_by_chunk import LinearByChunk, by_chunk_serves
 from .memory_gates import Decay, Gates, check_chunks, chunked, decay_of, parts
+from .memory_operators import by_chunk, by_chunk_serves, equal_chunks, finer, joined
 from .memory_sequential import carried_on, solve
 from .written_memory import Writes, read_layer, shared, twice, writes_of
 
@@ -108,15 +109,21 @@ def _by_chunk(
     resets: Tensor | None,
     keep: bool,
 ) -> tuple[Tensor, LinearState, list[Writes]]:
-    start = None if initial is None or resets is None else transposed(initial)
-    read, after, *kept = LinearByChunk.apply(  # type: ignore[no-untyped-call]
-        q, k, v, *gates[:3], transposed(state), start, resets, chunk, keep
-    )
-    after = LinearState(*after.mT.chunk(2, -1))
-    if not kept:
-        return read, after, []
-    starts, errors = kept
-    return read, after, writes_of(k, errors, starts, gates, chunk)
+    size, starts = finer(chunk), []
+    if initial is not None and resets is not None:
+        starts = [transposed(initial)]
+        resets = pad(resets[..., None], (0, chunk // size - 1)).flatten(1)
+    both, begin = transposed(state), 0
+    reads: list[Tensor] = []
+    kept: list[Writes] = []
+    for length, tokens in equal_chunks((q, k, v, *gates[:3]), size):
+        read, both, *written = by_chunk(tokens, [both], starts, resets, length, keep=keep)
+        part = slice(begin, begin := begin + read.shape[1])
+        reads.append(read)
+        if written:
+            some = Gates(*(gate[:, part] for gate in gates))
+            kept.append(writes_of(tokens[1], written[1], written[0], some, length))
+    return joined(reads, v), LinearState(*both.mT.chunk(2, -1)), kept
 
 
 def transposed(layer: tuple[Tensor, Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ from .memory_linear import LinearState, linear_step
 from .memory_pairs import PairsByBlock, by_head
 from .memory_scan import State, scan_memory
 from .memory_set import set_memory
+from .projection import Projection
 from .short_convolution import ShortConvolution
 from .token_gates import TokenGates
 from .trm_wrapper import truncated_normal
@@ -102,7 +103,7 @@ class NeuralMemory(nn.Module):
         self.config = config
         self.causal = causal
         self.head_width = width // config.heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Projection(width, 3 * width, bias=False)
         self.convolution = ShortConvolution(3 * width, config.convolution)
         self.gates = TokenGates(
             width,
@@ -112,7 +113,7 @@ class NeuralMemory(nn.Module):
             inner=config.depth == 2,
         )
         self.norm = nn.Parameter(torch.ones(width))
-        self.out = nn.Linear(width, width, bias=False)
+        self.out = Projection(width, width, bias=False)
         shapes = [(self.head_width, self.head_width)]
         if config.depth == 2:
             shapes = [(self.head_width, config.features), (config.features, self.head_width)]
@@ -198,19 +199,21 @@ class NeuralMemory(nn.Module):
 
         The persistent tokens are a document of their own; they read and are not written.
         """
-        projected, state = self.qkv(x), self.initial_state(len(x))
-        query = self.pairs(projected[:, :prefix]).query
-        heads = self.pairs(projected[:, prefix:], documents)
-        gates = Gates(*(each[:, prefix:] for each in self.gates(x)))
+        projected, gates, state = self.qkv(x), self.gates(x), self.initial_state(len(x))
+        later = projected
+        if prefix:  # what is cut out of a tensor is copied on the way back
+            later, gates = projected[:, prefix:], Gates(*(gate[:, prefix:] for gate in gates))
+        heads = self.pairs(later, documents)
         with torch.autocast(x.device.type, enabled=False):
-            before = self.read(query, state)
-            read, state, written = scan_memory(
+            read, after, written = scan_memory(
                 heads, gates, state, documents,
                 chunk=self.config.chunk, gradient=self.config.gradient,
                 momentum=self.config.momentum, keep=keep,
             )  # fmt: skip
-            read = torch.cat([before, read], 1)
-        return self.output(read, x), self._cache(state, projected, prefix), written
+            if prefix:
+                query = self.pairs(projected[:, :prefix]).query
+                read = torch.cat([self.read(query, state), read], 1)
+        return self.output(read, x), self._cache(after, projected, prefix), written
 
     def _cache(self, state: State, projected: Tensor, prefix: int) -> MemoryCache:
         return MemoryCache(state, self.convolution.tail(projected[:, prefix:]))
@@ -230,9 +233,8 @@ class NeuralMemory(nn.Module):
 
     def output(self, read: Tensor, x: Tensor) -> Tensor:
         """[N, T, D] -> [B, T, W]: each head's recall to one size, then mixed."""
-        tokens = read.shape[1]
         read = nn.functional.rms_norm(read, (self.head_width,), eps=1e-5)
-        joined = read.view(len(x), -1, tokens, self.head_width).transpose(1, 2).flatten(2)
+        joined = read.view(len(x), -1, *read.shape[1:]).transpose(1, 2).flatten(2)
         out: Tensor = self.out((joined * self.norm).to(x.dtype))
         return out
 

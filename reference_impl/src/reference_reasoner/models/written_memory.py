@@ -14,7 +14,7 @@ from torch.nn.functional import silu
 
 from .document_layout import DocumentLayout
 from .memory_features import features
-from .memory_gates import Decay, Gates, chunked, decay_of, parts
+from .memory_gates import Decay, Gates, chunked, decay_of
 
 
 class Writes(NamedTuple):
@@ -87,22 +87,15 @@ def shared(inputs: Tensor, errors: Tensor, start: Tensor, decay: Decay) -> Write
     return Writes(inputs, errors, start, decay.keep, decay.carry, decay.spread)
 
 
-def writes_of(
-    inputs: Tensor, errors: Tensor, starts: Tensor, gates: Gates, chunk: int
-) -> list[Writes]:
-    """`Writes` of all tokens' inputs [N, T, D] and errors [N, T, V].
+def writes_of(inputs: Tensor, errors: Tensor, starts: Tensor, gates: Gates, chunk: int) -> Writes:
+    """`Writes` of tokens in whole chunks: inputs [N, T, D], errors [N, T, V].
 
-    `starts` [N, G, 2 V, D] are those of all chunks, as memory_chunk.py has them.
+    `starts` [N, G, 2 V, D] are those of the chunks, as memory_chunk.py has them.
     """
     weights, momentum = starts.mT.chunk(2, -1)
-    stacked, found = torch.cat([weights, momentum], -2), []
-    for part, size in parts(inputs.shape[1], chunk):
-        decay = decay_of(Gates(*(chunked(gate[:, part], size) for gate in gates)))
-        begin = part.start // chunk
-        start = stacked[:, begin : begin + (part.stop - part.start) // size]
-        here, wrong = chunked(inputs[:, part], size), chunked(errors[:, part], size)
-        found.append(shared(here, wrong, start, decay))
-    return found
+    decay = decay_of(Gates(*(chunked(gate, chunk) for gate in gates)))
+    start = torch.cat([weights, momentum], -2)
+    return shared(chunked(inputs, chunk), chunked(errors, chunk), start, decay)
 
 
 def twice(x: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -1,199 +1,208 @@
 """The exact memories, one chunk after another, with their gradients written out, for CPUs.
 
 The backward pass is a recurrence of its own, from the last chunk to the first; what a chunk does
-stands in memory_chunk.py and memory_deep_chunk.py. Results and gradients are those of
-memory_linear.py and memory_deep.py, but the gradients have no graph of their own.
+stands in memory_chunk.py and memory_deep_chunk.py, and what autograd and torch.compile see of it
+in memory_operators.py. N rows, T tokens that are whole chunks of C; D, F, V key, feature and value
+width. A state is [N, 2 V, D], M and S transposed, one above the other; a deep memory has two,
+[N, 2 F, D] and [N, 2 V, F]. Each of G chunks has its column of `resets`, if there are any.
+
+What chunks wrote, where it is kept for later reads, is what each began with, [N, G, ...], and what
+its tokens wrote, [N, T, ...]: the states [N, G, 2 V, D] and the errors; of a deep memory W1
+[N, G, F, D] and W2's states [N, G, 2 V, F], and the keys' features and the errors.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .memory_chunk import Kept, chunk_backward, chunk_forward
-from .memory_deep_chunk import DeepKept, deep_chunk_backward, deep_chunk_forward
-from .memory_products import Products, slices
+from .memory_deep_chunk import (
+    SAVED,
+    DeepKept,
+    Written,
+    deep_chunk_backward,
+    deep_chunk_forward,
+)
+from .memory_products import Spread, spread_backward, spread_of
 
 
-def by_chunk_serves(x: Tensor) -> bool:
-    """Whether the chunks are computed here: on CPUs, but where torch.compile fuses by itself."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+class Tokens(NamedTuple):
+    """The inputs of all tokens."""
+
+    q: Tensor
+    """[N, T, D]."""
+    k: Tensor
+    """[N, T, D]."""
+    v: Tensor
+    """[N, T, V]."""
+    rate: Tensor
+    """[N, T] theta, and so the rest."""
+    log_keep: Tensor
+    log_momentum: Tensor
+
+    def pairs(self, chunk: int) -> list[Tensor]:
+        """Keys and below them queries of each chunk, [N, 2 C, D]."""
+        halves = zip(torch.split(self.k, chunk, 1), torch.split(self.q, chunk, 1), strict=True)
+        return [torch.cat(half, 1) for half in halves]
 
 
-_Written = tuple[list[Tensor], list[Tensor]]
-"""Of one chunk: what it began with, [N, ...], and what its tokens wrote, [N, C, ...]."""
+def linear_forward(
+    tokens: Tokens,
+    state: Tensor,
+    initial: Tensor | None,
+    resets: Tensor | None,
+    chunk: int,
+    *,
+    training: bool,
+    keep: bool,
+) -> list[Tensor]:
+    """The reads, the state after them, with `keep` what was written; for training, the rest.
 
-
-class LinearByChunk(torch.autograd.Function):
-    """(q, k, v, theta, log keep, log eta, state, state to reset to, resets, chunk, keep).
-
-    The state to reset to and the resets may be None.
-    Gives what the tokens read [N, T, V] and the state after them; a state is [N, 2 V, D], M and S
-    transposed, one above the other. With `keep` also all chunks' starts [N, G, 2 V, D] and the
-    errors [N, T, V]. See `linear_memory`.
+    The rest is what `linear_backward` needs.
     """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        rate: Tensor,
-        log_keep: Tensor,
-        log_momentum: Tensor,
-        state: Tensor,
-        initial: Tensor | None,
-        resets: Tensor | None,
-        chunk: int,
-        keep: bool,
-    ) -> tuple[Tensor, ...]:
-        """Chunk after chunk."""
-        products = Products(log_keep, log_momentum, chunk)
-        reads, kept, written = torch.empty_like(v), list[Tensor](), list[_Written]()
-        training = any(ctx.needs_input_grad)
-        for index, part in enumerate(slices(q.shape[1], chunk)):
-            if resets is not None and initial is not None:
-                state = torch.where(resets[:, index, None, None], initial, state)
-            spread = products.spread(part)
-            read, after, each = chunk_forward(
-                q[:, part], k[:, part], v[:, part], rate[:, part], spread, state
-            )
-            reads[:, part] = read
-            if training:
-                kept += each.flat()
-            if keep:
-                written.append(([state], [each.errors]))
-            state = after
-        ctx.products = products
-        ctx.save_for_backward(q, k, rate, resets, *kept)
-        return reads, state, *_together(written)
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, grad: Tensor, grad_state: Tensor, *written: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        """The same recurrence from the end to the start."""
-        q, k, rate, resets, *flat = ctx.saved_tensors
-        products: Products = ctx.products
-        grads = [torch.empty_like(x) for x in (q, k, grad, rate)]
-        grad_initial = None if resets is None else torch.zeros_like(grad_state)
-        parts = slices(q.shape[1], products.chunk)
-        for index in reversed(range(len(parts))):
-            part, kept = parts[index], Kept.of(_share(flat, index, len(parts)))
-            starts, of_tokens = _grads_of(written, index, part)
-            found = chunk_backward(
-                q[:, part], k[:, part], rate[:, part], kept, grad[:, part], grad_state, *of_tokens
-            )
-            products.backward(part, kept.spread, found.spread)
-            for whole, piece in zip(grads, found[:4], strict=True):
-                whole[:, part] = piece
-            grad_state = sum(starts, start=found.start)
-            if resets is not None and grad_initial is not None:
-                reset = resets[:, index, None, None]
-                grad_initial += grad_state * reset
-                grad_state = grad_state * ~reset
-        return (*grads, *products.grads(), grad_state, grad_initial, None, None, None)
+    logs = torch.stack([tokens.log_keep, tokens.log_momentum])
+    spread, gates = spread_of(logs, chunk)
+    split = (torch.split(x, chunk, 1) for x in (tokens.v, tokens.rate))
+    reads, kept = [], list[Kept]()
+    parts = zip(tokens.pairs(chunk), *split, spread.chunks(), strict=True)
+    for index, (pair, values, rates, each) in enumerate(parts):
+        if resets is not None and initial is not None:
+            state = torch.where(resets[:, index, None, None], initial, state)
+        read, state, some = chunk_forward(pair, values, rates, each, state)
+        reads.append(read)
+        if training or keep:
+            kept.append(some)
+    written = _together([([x.start], [x.errors]) for x in kept]) if keep else []
+    saved = [logs, gates, *spread, *(x for some in kept for x in some)] if training else []
+    return [torch.cat(reads, 1), state, *written, *saved]
 
 
-class DeepByChunk(torch.autograd.Function):
-    """(q, k, v, theta, log keep, log eta, inner rate, states, initial ones, resets, chunk, keep).
+def linear_backward(
+    rate: Tensor, resets: Tensor | None, saved: Sequence[Tensor], grads: Sequence[Tensor]
+) -> list[Tensor]:
+    """The gradients of `Tokens`, of the state, and, with resets, of the initial one.
 
-    There are two states, and two or None to reset to: of W1 and of W2.
-    Gives the reads [N, T, V], the states [N, 2 F, D] and [N, 2 V, F] after them, and their
-    weights at the start of the last chunk, [N, F, D] and [N, V, F]. With `keep` also W1
-    [N, G, F, D] and the second state [N, G, 2 V, F] at all chunks' starts, the keys' features
-    [N, T, F] and the errors [N, T, V]. See `deep_memory`.
+    From those of what `linear_forward` gave, but for what it gave for training.
     """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        rate: Tensor,
-        log_keep: Tensor,
-        log_momentum: Tensor,
-        inner_rate: Tensor,
-        first: Tensor,
-        second: Tensor,
-        initial_first: Tensor | None,
-        initial_second: Tensor | None,
-        resets: Tensor | None,
-        chunk: int,
-        keep: bool,
-    ) -> tuple[Tensor, ...]:
-        """Chunk after chunk."""
-        products = Products(log_keep, log_momentum, chunk)
-        reads, kept, written = torch.empty_like(v), list[Tensor](), list[_Written]()
-        training = any(ctx.needs_input_grad)
-        starts = first, second
-        for index, part in enumerate(slices(q.shape[1], chunk)):
-            if resets is not None and initial_first is not None and initial_second is not None:
-                reset = resets[:, index, None, None]
-                first = torch.where(reset, initial_first, first)
-                second = torch.where(reset, initial_second, second)
-            starts, rates = (first, second), (rate[:, part], inner_rate[:, part])
-            read, first, second, each = deep_chunk_forward(
-                q[:, part], k[:, part], v[:, part], rates, products.spread(part), first, second
-            )
-            reads[:, part] = read
-            if training:
-                kept += each.flat()
-            if keep:
-                one, two = each.first.chunk(2, 1)[0], each.second
-                written.append(([one, two.start], [each.keys, two.errors]))
-        ctx.products = products
-        ctx.save_for_backward(q, k, rate, inner_rate, resets, *kept)
-        frozen = (x.chunk(2, 1)[0].clone() for x in starts)
-        return reads, first, second, *frozen, *_together(written)
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, grad: Tensor, first: Tensor, second: Tensor, *others: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        """The same recurrence from the end to the start."""
-        q, k, rate, inner_rate, resets, *flat = ctx.saved_tensors
-        products: Products = ctx.products
-        frozen, written = others[:2], others[2:]
-        grads = [torch.empty_like(x) for x in (q, k, grad, rate, inner_rate)]
-        initial = [None, None] if resets is None else [torch.zeros_like(x) for x in (first, second)]
-        parts = slices(q.shape[1], products.chunk)
-        for index in reversed(range(len(parts))):
-            part, kept = parts[index], DeepKept.of(_share(flat, index, len(parts)))
-            starts, of_tokens = _grads_of(written, index, part)
-            found = deep_chunk_backward(
-                q[:, part], k[:, part], (rate[:, part], inner_rate[:, part]),
-                kept, grad[:, part], first, second, of_tokens,
-            )  # fmt: skip
-            products.backward(part, kept.second.spread, found.spread)
-            for whole, piece in zip(grads, found[:5], strict=True):
-                whole[:, part] = piece
-            first, second = found.first, found.second
-            for each, more in zip((first.chunk(2, 1)[0], second), starts, strict=False):
-                each.add_(more)
-            if index == len(parts) - 1:
-                for each, last in zip((first, second), frozen, strict=True):
-                    each.chunk(2, 1)[0].add_(last)
-            if resets is not None:
-                reset = resets[:, index, None, None]
-                initial = [x + y * reset for x, y in zip(initial, (first, second), strict=True)]
-                first, second = first * ~reset, second * ~reset
-        *some, by_inner = grads
-        return (*some, *products.grads(), by_inner, first, second, *initial, None, None, None)
+    grad, grad_state, *written = grads
+    logs, gates, *flat = saved
+    spread, kept, chunk = Spread(*flat[:4]), flat[4:], gates.shape[-1]
+    parts = zip(
+        torch.split(rate, chunk, 1), spread.chunks(), torch.split(grad, chunk, 1), strict=True
+    )
+    founds = []
+    grad_initial = torch.zeros_like(grad_state)
+    for index, (rates, each, some) in reversed([*enumerate(parts)]):
+        share = Kept(*_share(kept, index, len(Kept._fields)))
+        starts, of_tokens = _grads_of(written, index, chunk)
+        found = chunk_backward(rates, each, share, some, grad_state, *of_tokens)
+        founds.append(found)
+        grad_state = sum(starts, start=found.start)
+        if resets is not None:
+            reset = resets[:, index, None, None]
+            grad_initial += grad_state * reset
+            grad_state = grad_state * ~reset
+    founds.reverse()
+    by_token = zip(*((f.v, f.rate) for f in founds), strict=True)
+    grad_v, grad_rate = (torch.cat(x, 1) for x in by_token)
+    by_gates = spread_backward(logs, spread, gates, Spread.of(f.spread for f in founds))
+    initial = [] if resets is None else [grad_initial]
+    return [*_apart([f.pair for f in founds]), grad_v, grad_rate, *by_gates, grad_state, *initial]
 
 
-def _share(flat: list[Tensor], index: int, of: int) -> list[Tensor]:
-    """What the `index`-th of so many chunks put into the list."""
-    each = len(flat) // of
+def deep_forward(
+    tokens: Tokens,
+    inner_rate: Tensor,
+    states: tuple[Tensor, Tensor],
+    initial: tuple[Tensor, Tensor] | None,
+    resets: Tensor | None,
+    chunk: int,
+    *,
+    training: bool,
+    keep: bool,
+) -> list[Tensor]:
+    """The reads, both states after them, W1 and W2 at the start of the last chunk, and the rest.
+
+    Those are transposed, [N, F, D] and [N, V, F]; the rest is, with `keep`, what was written and,
+    for training, what `deep_backward` needs.
+    """
+    logs = torch.stack([tokens.log_keep, tokens.log_momentum])
+    spread, gates = spread_of(logs, chunk)
+    split = (torch.split(x, chunk, 1) for x in (tokens.v, tokens.rate, inner_rate))
+    reads, kept, starts = [], list[DeepKept](), states
+    parts = zip(tokens.pairs(chunk), *split, spread.chunks(), strict=True)
+    for index, (pair, values, rates, inner_rates, each) in enumerate(parts):
+        starts = states
+        if resets is not None and initial is not None:
+            reset = resets[:, index, None, None]
+            first, second = zip(initial, states, strict=True)
+            starts = torch.where(reset, *first), torch.where(reset, *second)
+        read, *after, some = deep_chunk_forward(pair, values, (rates, inner_rates), each, *starts)
+        states = after[0], after[1]
+        reads.append(read)
+        if training or keep:
+            kept.append(some)
+    saved = [logs, gates, *spread, *(x for some in kept for x in some.flat())] if training else []
+    frozen = (x.chunk(2, 1)[0].clone() for x in starts)
+    written = _together([some.written(chunk) for some in kept]) if keep else []
+    return [torch.cat(reads, 1), *states, *frozen, *written, *saved]
+
+
+def deep_backward(
+    rates: tuple[Tensor, Tensor],
+    resets: Tensor | None,
+    saved: Sequence[Tensor],
+    grads: Sequence[Tensor],
+) -> list[Tensor]:
+    """The gradients of `Tokens`, inner rate, both states and, with resets, both initial ones.
+
+    From those of what `deep_forward` gave, but for what it gave for training.
+    """
+    grad, first, second, *others = grads
+    frozen, written = others[:2], others[2:]
+    logs, gates, *flat = saved
+    spread, kept, chunk = Spread(*flat[:4]), flat[4:], gates.shape[-1]
+    split = (torch.split(x, chunk, 1) for x in (*rates, grad))
+    parts = [*enumerate(zip(*split, spread.chunks(), strict=True))]
+    founds = []
+    initial = [] if resets is None else [torch.zeros_like(x) for x in (first, second)]
+    for index, (outer, inner, some, each) in reversed(parts):
+        share = DeepKept.of(_share(kept, index, SAVED))
+        starts, of_tokens = _grads_of(written, index, chunk)
+        found = deep_chunk_backward((outer, inner), each, share, some, first, second, of_tokens)
+        founds.append(found)
+        first, second = found.first, found.second
+        for state, more in zip((first.chunk(2, 1)[0], second), starts, strict=False):
+            state.add_(more)
+        if len(founds) == 1:
+            for state, last in zip((first, second), frozen, strict=True):
+                state.chunk(2, 1)[0].add_(last)
+        if resets is not None:
+            reset = resets[:, index, None, None]
+            initial = [x + y * reset for x, y in zip(initial, (first, second), strict=True)]
+            first, second = first * ~reset, second * ~reset
+    founds.reverse()
+    by_token = zip(*((f.v, f.rate, f.inner_rate) for f in founds), strict=True)
+    grad_v, by_rate, by_inner = (torch.cat(x, 1) for x in by_token)
+    by_gates = spread_backward(logs, spread, gates, Spread.of(f.spread for f in founds))
+    some = [grad_v, by_rate, *by_gates, by_inner, first, second]
+    return [*_apart([f.pair for f in founds]), *some, *initial]
+
+
+def _apart(pairs: list[Tensor]) -> list[Tensor]:
+    """What belongs to the queries and what to the keys, [N, T, D] each, of [N, 2 C, D] each."""
+    keys, queries = zip(*(pair.chunk(2, 1) for pair in pairs), strict=True)
+    return [torch.cat(queries, 1), torch.cat(keys, 1)]
+
+
+def _share(flat: Sequence[Tensor], index: int, each: int) -> Sequence[Tensor]:
+    """What the `index`-th chunk put into the list."""
     return flat[index * each : (index + 1) * each]
 
 
-def _together(written: list[_Written]) -> list[Tensor]:
+def _together(written: list[Written]) -> list[Tensor]:
     """What chunks began with, [N, G, ...], and what their tokens wrote, [N, T, ...]."""
     starts, tokens = ([each[kind] for each in written] for kind in (0, 1))
     return [
@@ -202,7 +211,7 @@ def _together(written: list[_Written]) -> list[Tensor]:
     ]
 
 
-def _grads_of(written: tuple[Tensor, ...], index: int, part: slice) -> _Written:
+def _grads_of(written: Sequence[Tensor], index: int, chunk: int) -> Written:
     """The share of the `index`-th chunk in gradients of what `_together` gave."""
-    half = len(written) // 2
+    half, part = len(written) // 2, slice(index * chunk, (index + 1) * chunk)
     return [x[:, index] for x in written[:half]], [x[:, part] for x in written[half:]]

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from .memory_by_chunk import DeepByChunk, by_chunk_serves
 from .memory_deep_writes import deep_chunks, deep_together, exact_chunk, stale_chunk
 from .memory_features import features, features_backward, silu_slope
 from .memory_gates import Gates, check_chunks, chunked, decay_of, parts
 from .memory_linear import apply, step_layer, transposed
+from .memory_operators import by_chunk, by_chunk_serves, equal_chunks, joined
 from .written_memory import DeepWrites, read_chunks, writes_of
 
 Gradient = Literal["exact", "stale"]
@@ -143,23 +143,24 @@ def _by_chunk(
     resets: Tensor | None,
     keep: bool,
 ) -> tuple[Tensor, DeepState, list[DeepWrites]]:
-    begin: tuple[Tensor | None, Tensor | None] = None, None
+    starts = []
     if initial is not None and resets is not None:
-        begin = transposed(initial[:2]), transposed(initial[2:4])
-    read, first, second, *others = DeepByChunk.apply(  # type: ignore[no-untyped-call]
-        q, k, v, *gates[:3], gates.inner_rate / chunk,
-        transposed(state[:2]), transposed(state[2:4]), *begin, resets, chunk, keep,
-    )  # fmt: skip
-    weights = (x for both in (first, second) for x in both.mT.chunk(2, -1))
-    after, kept = DeepState(*weights, *(x.mT for x in others[:2])), []
-    if len(others) > 2:
-        starts, seconds, keys, errors = others[2:]
-        at = 0
-        for writes in writes_of(keys, errors, seconds, gates, chunk):
-            count = writes.keep.shape[1]
-            kept.append(DeepWrites(starts[:, at : at + count].mT, writes))
-            at += count
-    return read, after, kept
+        starts = [transposed(initial[:2]), transposed(initial[2:4])]
+    states = [transposed(state[:2]), transposed(state[2:4])]
+    frozen, begin = [*state[4:]], 0
+    reads: list[Tensor] = []
+    kept: list[DeepWrites] = []
+    for length, tokens in equal_chunks((q, k, v, *gates[:3], gates.inner_rate / chunk), chunk):
+        read, *found = by_chunk(tokens, states, starts, resets, length, keep=keep)
+        part = slice(begin, begin := begin + read.shape[1])
+        reads.append(read)
+        states, frozen = found[:2], [x.mT for x in found[2:4]]
+        if keep:
+            first, second, keys, errors = found[4:]
+            some = Gates(*(gate[:, part] for gate in gates))
+            kept.append(DeepWrites(first.mT, writes_of(keys, errors, second, some, length)))
+    weights = (x for both in states for x in both.mT.chunk(2, -1))
+    return joined(reads, v), DeepState(*weights, *frozen), kept
 
 
 def deep_step(

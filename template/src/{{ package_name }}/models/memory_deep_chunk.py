@@ -15,35 +15,31 @@ from torch.nn.functional import silu
 from .memory_chunk import (
     Kept,
     both,
-    by_half,
+    by_both,
     by_whole,
     chunk_backward,
     chunk_forward,
     faded,
-    faded_backward,
     weighted,
 )
 from .memory_features import EPSILON
 from .memory_products import Spread
+
+Written = tuple[list[Tensor], list[Tensor]]
+"""Of one chunk: what it began with, [N, ...], and what its tokens wrote, [N, C, ...]."""
 
 
 class DeepKept(NamedTuple):
     """What the backward pass needs of a chunk, beside its inputs."""
 
     second: Kept
-    """Of W2, in feature space."""
+    """Of W2, in feature space: its pair are the features of z."""
+    pair: Tensor
+    """[N, 2 C, D] keys, then queries."""
     z: Tensor
-    """[N, C, F] k W1."""
-    query_z: Tensor
-    """[N, C, F] q W1."""
-    keys: Tensor
-    """[N, C, F] features of z."""
-    queries: Tensor
-    """[N, C, F] features of query_z."""
+    """[N, 2 C, F] pair W1."""
     inverse: Tensor
-    """[N, C, 1] what z's activations were multiplied by to have length 1."""
-    query_inverse: Tensor
-    """[N, C, 1] the same of query_z."""
+    """[N, 2 C, 1] what z's activations were multiplied by to have length 1."""
     first_errors: Tensor
     """[N, C, F] what W1 is corrected by."""
     first: Tensor
@@ -51,20 +47,28 @@ class DeepKept(NamedTuple):
 
     def flat(self) -> list[Tensor]:
         """As autograd wants to save them."""
-        return [*self.second.flat(), *self[1:]]
+        return [*self.second, *self[1:]]
+
+    def written(self, size: int) -> Written:
+        """What later reads need of a chunk of `size` tokens, see memory_by_chunk.py."""
+        starts = [self.first.chunk(2, 1)[0], self.second.start]
+        return starts, [self.second.pair[:, :size], self.second.errors]
 
     @classmethod
     def of(cls, flat: Sequence[Tensor]) -> "DeepKept":
         """The way back from `flat`."""
         own = len(cls._fields) - 1
-        return cls(Kept.of(flat[:-own]), *flat[-own:])
+        return cls(Kept(*flat[:-own]), *flat[-own:])
+
+
+SAVED = len(Kept._fields) + len(DeepKept._fields) - 1
+"""Tensors that a chunk keeps."""
 
 
 class DeepGrads(NamedTuple):
     """Gradients of one chunk's inputs."""
 
-    q: Tensor
-    k: Tensor
+    pair: Tensor
     v: Tensor
     rate: Tensor
     inner_rate: Tensor
@@ -74,8 +78,7 @@ class DeepGrads(NamedTuple):
 
 
 def deep_chunk_forward(
-    q: Tensor,
-    k: Tensor,
+    pair: Tensor,
     v: Tensor,
     rates: tuple[Tensor, Tensor],
     spread: Spread,
@@ -83,19 +86,16 @@ def deep_chunk_forward(
     second: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, DeepKept]:
     """Reads, both states after the chunk, and what the backward pass needs."""
-    rate, inner_rate = rates
-    frozen = first.chunk(2, 1)[0].mT
-    z, query_z = k @ frozen, q @ frozen
-    (keys, inverse), (queries, query_inverse) = _features(z), _features(query_z)
-    read, second_after, kept = chunk_forward(queries, keys, v, rate, spread, second)
-    first_errors = _backward(z, keys, inverse, kept.errors @ second.chunk(2, 1)[0])
-    first_after = faded(first, *spread.whole)
-    taken = both(inner_rate[..., None] * first_errors, spread.last, spread.trace)
-    first_after.baddbmm_(taken.mT, k, alpha=-1)
-    all_kept = DeepKept(
-        kept, z, query_z, keys, queries, inverse, query_inverse, first_errors, first
-    )
-    return read, first_after, second_after, all_kept
+    (rate, inner_rate), size = rates, v.shape[1]
+    z = torch.bmm(pair, first.chunk(2, 1)[0].mT)
+    features, inverse = _features(z)
+    read, second_after, kept = chunk_forward(features, v, rate, spread, second)
+    back = torch.bmm(kept.errors, second.chunk(2, 1)[0])
+    first_errors = _backward(z[:, :size], features[:, :size], inverse[:, :size], back)
+    first_after = faded(first, spread.whole)
+    taken = both(inner_rate[..., None] * first_errors, spread.ends)
+    first_after.baddbmm_(taken.mT, pair[:, :size], alpha=-1)
+    return read, first_after, second_after, DeepKept(kept, pair, z, inverse, first_errors, first)
 
 
 def _features(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,9 +114,8 @@ def _backward(z: Tensor, unit: Tensor, inverse: Tensor, grad: Tensor) -> Tensor:
 
 
 def deep_chunk_backward(
-    q: Tensor,
-    k: Tensor,
     rates: tuple[Tensor, Tensor],
+    spread: Spread,
     kept: DeepKept,
     grad: Tensor,
     grad_first: Tensor,
@@ -127,40 +126,28 @@ def deep_chunk_backward(
 
     `of_tokens` are those of the keys' features and of the errors, where they were given away.
     """
-    rate, inner_rate = rates
-    spread, inner = kept.second.spread, inner_rate[..., None]
+    (rate, inner_rate), size = rates, grad.shape[1]
+    minus, k = -inner_rate[..., None], kept.pair[:, :size]
     frozen, frozen_second = kept.first.chunk(2, 1)[0], kept.second.start.chunk(2, 1)[0]
 
-    writes = inner * kept.first_errors
-    pulled = k @ grad_first.mT
-    taking = weighted(pulled, spread.last, spread.trace).neg_()
-    grad_inner = (kept.first_errors * taking).sum(-1)
-    last, trace = by_half(writes, pulled)
-    grad_k = torch.bmm(both(writes, spread.last, spread.trace), grad_first).neg_()
-
-    grad_z, grad_back = _through_correction(kept, inner * taking)
-    found = chunk_backward(
-        kept.queries, kept.keys, rate, kept.second, grad, grad_second,
-        sum(of_tokens[1:], start=grad_back @ frozen_second.mT),
-    )  # fmt: skip
-    found.start.chunk(2, 1)[0].add_(kept.second.errors.mT @ grad_back)
-    by_keys = sum(of_tokens[:1], start=found.k)
-    grad_z += _backward(kept.z, kept.keys, kept.inverse, by_keys)
-    grad_query_z = _backward(kept.query_z, kept.queries, kept.query_inverse, found.q)
-    before = faded_backward(grad_first, *spread.whole)
-    before.chunk(2, 1)[0].add_(grad_z.mT @ k).add_(grad_query_z.mT @ q)
-    last_keep, last_carry, coast = by_whole(kept.first, grad_first)
-    by_spread = found.spread._replace(
-        last=found.spread.last - last,
-        trace=found.spread.trace - trace,
-        last_keep=found.spread.last_keep + last_keep,
-        last_carry=found.spread.last_carry + last_carry,
-        coast=found.spread.coast + coast,
-    )
-    return DeepGrads(
-        grad_query_z @ frozen, grad_k.baddbmm_(grad_z, frozen), found.v, found.rate, grad_inner,
-        by_spread, before, found.start,
-    )  # fmt: skip
+    taken, pulled = minus * kept.first_errors, torch.bmm(k, grad_first.mT)
+    taking = weighted(pulled, spread.ends)
+    grad_inner = (kept.first_errors * taking).sum(-1).neg_()
+    grad_z, grad_back = _through_correction(kept, taking.mul_(minus))
+    by_errors = sum(of_tokens[1:], start=torch.bmm(grad_back, frozen_second.mT))
+    found = chunk_backward(rate, spread, kept.second, grad, grad_second, by_errors)
+    found.start.chunk(2, 1)[0].add_(torch.bmm(kept.second.errors.mT, grad_back))
+    for by_features in of_tokens[:1]:
+        found.pair[:, :size] += by_features
+    by_z = _backward(kept.z, kept.second.pair, kept.inverse, found.pair)
+    by_z[:, :size] += grad_z
+    before = faded(grad_first, spread.whole.mT)
+    before.chunk(2, 1)[0].add_(torch.bmm(by_z.mT, kept.pair))
+    found.spread.ends.add_(by_both(taken, pulled))
+    found.spread.whole.add_(by_whole(kept.first, grad_first))
+    grad_pair = torch.bmm(by_z, frozen)
+    grad_pair[:, :size] += torch.bmm(both(taken, spread.ends), grad_first)
+    return DeepGrads(grad_pair, found.v, found.rate, grad_inner, found.spread, before, found.start)
 
 
 def _through_correction(kept: DeepKept, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,8 +155,9 @@ def _through_correction(kept: DeepKept, grad: Tensor) -> tuple[Tensor, Tensor]:
 
     u are the keys, r = `inverse`, and `back` the errors as W2 hands them back.
     """
-    z, unit, inverse = kept.z, kept.keys, kept.inverse
-    back = kept.second.errors @ kept.second.start.chunk(2, 1)[0]
+    size = grad.shape[1]
+    z, unit, inverse = (x[:, :size] for x in (kept.z, kept.second.pair, kept.inverse))
+    back = torch.bmm(kept.second.errors, kept.second.start.chunk(2, 1)[0])
     gate = z.sigmoid()
     slope = torch.addcmul(gate, gate * (1 - gate), z)
     curve = gate * (1 - gate) * (2 + z * (1 - 2 * gate))

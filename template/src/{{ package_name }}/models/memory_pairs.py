@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
-BLOCK = 64
-"""Tokens of a block: a few hundred KB at the widths of the presets."""
+BLOCK = 128
+"""Tokens of a block: some hundred KB a row at the widths of the presets."""
 SHORTEST = 1e-12
 """What a length is at least divided by, as in torch.nn.functional.normalize."""
 
@@ -56,17 +56,19 @@ class PairsByBlock(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Block after block, through what the block was made of again."""
         projected, taps = ctx.saved_tensors
-        grad_projected, grad_taps = torch.zeros_like(projected), torch.zeros_like(taps)
+        grad_projected, grad_taps = torch.empty_like(projected), torch.zeros_like(taps)
         for start, stop in _blocks(projected.shape[1]):
             mixed = _convolved(projected, taps, start, stop)
             some = torch.stack([grad[:, start:stop] for grad in grads])
-            pair = by_head(silu(mixed), ctx.heads, ctx.kinds)[:2]
-            some[:2] = _along_sphere(some[:2], pair)
+            _along_sphere(some[:2], by_head(silu(mixed), ctx.heads, ctx.kinds)[:2])
             grad_mixed = torch.ops.aten.silu_backward(together(some, len(mixed)), mixed)
+            # the first tap's share is the first that a token gets
+            torch.mul(grad_mixed, taps[0], out=grad_projected[:, start:stop])
             for tap in range(min(len(taps), stop)):
                 late = max(0, tap - start)  # tokens of the block that this tap gives nothing
                 from_, to = start + late - tap, stop - tap
-                grad_projected[:, from_:to].addcmul_(grad_mixed[:, late:], taps[tap])
+                if tap:
+                    grad_projected[:, from_:to].addcmul_(grad_mixed[:, late:], taps[tap])
                 grad_taps[tap] += (grad_mixed[:, late:] * projected[:, from_:to]).sum((0, 1))
         return grad_projected, grad_taps.T, None, None
 
@@ -104,9 +106,8 @@ def _length(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(SHORTEST)
 
 
-def _along_sphere(grad: Tensor, x: Tensor) -> Tensor:
-    """The gradient at x of <x / |x|, grad>: what lies along x is lost with the length."""
+def _along_sphere(grad: Tensor, x: Tensor) -> None:
+    """Make it the gradient at x of <x / |x|, grad>: what lies along x is lost with the length."""
     length = _length(x)
-    unit = x / length
-    inside = length > SHORTEST
-    return (grad - unit * ((unit * grad).sum(-1, keepdim=True) * inside)) / length
+    along = (x * grad).sum(-1, keepdim=True).div_(length.square())
+    grad.addcmul_(x, along.mul_(length > SHORTEST), value=-1).div_(length)

@@ -1,144 +1,103 @@
-"""Products of the memory's gates chunk by chunk, and their gradients, without autograd.
+"""Products of the memory's gates, chunk by chunk, and their gradients, without autograd.
 
-The quantities are those of `Decay` in memory_gates.py, for one chunk [N, C] and without theta.
-A and E are the products of 1 - alpha and of eta over tokens j < i <= t; the spread is A E, and
-what lies before the chunk spreads as its first token's write does, times that token's gate.
+The quantities are those of `Decay` in memory_gates.py, without theta. A and E are the products of
+1 - alpha and of eta over tokens j < i <= t; the spread is A E, and what lies before the chunk
+spreads as its first token's write does, times that token's gate. G chunks, N rows, C tokens of a
+chunk. Each token reads twice: its key before its write, what M_{t-1} holds, and its query after
+it, M_t. So rows come in twos, 2 C: first those of all keys, then those of all queries.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 
 
 class Spread(NamedTuple):
-    """What a chunk's gates do to old weights and to each token's write; or gradients of that."""
+    """What gates do to old weights and to each token's write; or gradients of that.
+
+    [G, N, ...] of all chunks, or [N, ...] of one.
+    """
 
     spread: Tensor
-    """[N, C, C] weight of the write of token j in M_t; 0 for j > t."""
-    keep: Tensor
-    """[N, C] share of M_0 in M_t."""
-    carry: Tensor
-    """[N, C] share of S_0 in M_t."""
-    found_keep: Tensor
-    """[N, C] share of M_0 in M_{t-1}."""
-    found_carry: Tensor
-    """[N, C] share of S_0 in M_{t-1}."""
-    last: Tensor
-    """[N, C] weight of the write of token j in M_C."""
-    trace: Tensor
-    """[N, C] the same in S_C."""
-    last_keep: Tensor
-    """[N] share of M_0 in M_C."""
-    last_carry: Tensor
-    """[N] share of S_0 in M_C."""
-    coast: Tensor
-    """[N] share of S_0 in S_C."""
-    kept: Tensor
-    """[N, C, C] A."""
-    moved: Tensor
-    """[N, C, C] E."""
+    """[..., 2 C, C] weight of the write of token j in M_{t-1}, then in M_t; 0 for later ones."""
+    shares: Tensor
+    """[..., 2 C, 2] shares of M_0 and S_0 in M_{t-1}, then in M_t."""
+    ends: Tensor
+    """[..., C, 2] weights of the write of token j in M_C and S_C."""
+    whole: Tensor
+    """[..., 2, 2] shares of M_0 and S_0 in M_C, then in S_C."""
 
-    @property
-    def whole(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What becomes of the state over the whole chunk."""
-        return self.last_keep, self.last_carry, self.coast
+    def chunks(self) -> list["Spread"]:
+        """Each one's."""
+        return [Spread(*each) for each in zip(*(x.unbind(0) for x in self), strict=True)]
+
+    @classmethod
+    def of(cls, chunks: Iterable["Spread"]) -> "Spread":
+        """The way back from `chunks`."""
+        return cls(*(torch.stack(each) for each in zip(*chunks, strict=True)))
 
 
-class Products:
-    """The gates of all tokens, [N, T], in chunks; and the gradients of their logarithms."""
-
-    def __init__(self, log_keep: Tensor, log_momentum: Tensor, chunk: int) -> None:
-        self.chunk = chunk
-        self.keep, self.momentum = _Gate(log_keep, chunk), _Gate(log_momentum, chunk)
-
-    def spread(self, part: slice) -> Spread:
-        """Of one chunk."""
-        kept, moved = self.keep.between(part), self.momentum.between(part)
-        spread = kept @ moved
-        first = self.momentum.gates[:, part.start, None]
-        keep, carry = self.keep.shares[:, part], spread[:, :, 0] * first
-        found_keep = torch.cat([torch.ones_like(first), keep[:, :-1]], 1)
-        found_carry = torch.cat([torch.zeros_like(first), carry[:, :-1]], 1)
-        whole = keep[:, -1], carry[:, -1], moved[:, -1, 0] * first[:, 0]
-        last, trace = spread[:, -1], moved[:, -1]
-        return Spread(
-            spread, keep, carry, found_keep, found_carry, last, trace, *whole, kept, moved
-        )  # fmt: skip
-
-    def backward(self, part: slice, spread: Spread, grad: Spread) -> None:
-        """Take in the gradients of one chunk's spread; `grad.spread` is overwritten."""
-        keep, carry, coast = grad.whole
-        grad.keep[:, :-1] += grad.found_keep[:, 1:]
-        grad.keep[:, -1] += keep
-        grad.carry[:, :-1] += grad.found_carry[:, 1:]
-        grad.carry[:, -1] += carry
-        first = self.momentum.gates[:, part.start, None]
-        by_spread = grad.spread
-        by_spread[:, -1] += grad.last
-        by_spread[:, :, 0] += grad.carry * first
-        by_moved = spread.kept.mT @ by_spread
-        by_moved[:, -1] += grad.trace
-        by_moved[:, -1, 0] += coast * first[:, 0]
-        self.keep.backward(part, spread.kept, by_spread @ spread.moved.mT)
-        self.keep.by_sums[:, part] += grad.keep * spread.keep
-        self.momentum.backward(part, spread.moved, by_moved)
-        of_first = (grad.carry * spread.carry).sum(1) + coast * spread.coast
-        self.momentum.by_sums[:, part.start] += of_first
-
-    def grads(self) -> tuple[Tensor, Tensor]:
-        """The gradients of both logarithms, [N, T] each, once every chunk has been taken in."""
-        return self.keep.grad(), self.momentum.grad()
+def spread_of(logs: Tensor, chunk: int) -> tuple[Spread, Tensor]:
+    """Of gates by their logarithms [2, N, G C], which may be -inf; and A and E, [2, G, N, C, C]."""
+    logs = _chunked(logs, chunk)
+    zero = logs == -torch.inf
+    # counted apart from the sums, as -inf minus -inf is not a number; they are rare
+    zeros = None if is_fake(zero) or not bool(zero.any()) else zero.cumsum(-1)
+    sums = (logs if zeros is None else logs.masked_fill(zero, 0)).cumsum(-1)
+    gates = (sums[..., :, None] - sums[..., None, :]).exp_().tril_()
+    keep = sums[0].exp()
+    if zeros is not None:
+        gates.masked_fill_(zeros[..., :, None] != zeros[..., None, :], 0)
+        keep.masked_fill_(zeros[0] > 0, 0)
+    kept, moved = gates.unbind(0)
+    spread = kept.new_empty(*keep.shape[:-1], 2 * chunk, chunk)
+    spread[..., chunk:, :] = kept @ moved
+    spread[..., 0, :] = 0
+    spread[..., 1:chunk, :] = spread[..., chunk:-1, :]
+    first = logs[1, ..., 0].exp()
+    shares = spread.new_empty(*spread.shape[:-1], 2)
+    shares[..., 0, 0] = 1
+    shares[..., 1:chunk, 0] = keep[..., :-1]
+    shares[..., chunk:, 0] = keep
+    torch.mul(spread[..., 0], first[..., None], out=shares[..., 1])
+    whole = shares.new_zeros(*first.shape, 2, 2)
+    whole[..., 0, :] = shares[..., -1, :]
+    whole[..., 1, 1] = moved[..., -1, 0] * first
+    ends = torch.stack([spread[..., -1, :], moved[..., -1, :]], -1)
+    return Spread(spread, shares, ends, whole), gates
 
 
-class _Gate:
-    """One gate of every token, by its logarithm [N, T], which may be -inf."""
+def spread_backward(logs: Tensor, spread: Spread, gates: Tensor, grad: Spread) -> Tensor:
+    """The gradient of the logarithms [2, N, G C], from those of what `spread_of` gave for them.
 
-    def __init__(self, logs: Tensor, chunk: int) -> None:
-        self.chunk = chunk
-        self.zero = logs == -torch.inf
-        # counted apart from the sums, as -inf minus -inf is not a number; they are rare
-        self.zeros = _cumulated(self.zero.long(), chunk) if bool(self.zero.any()) else None
-        self.sums = _cumulated(
-            logs if self.zeros is None else logs.masked_fill(self.zero, 0), chunk
-        )
-        self.shares = self.sums.exp()
-        if self.zeros is not None:
-            self.shares.masked_fill_(self.zeros > 0, 0)
-        self.gates = logs.exp()
-        self.by_sums = torch.empty_like(logs)
-
-    def between(self, part: slice) -> Tensor:
-        """[N, C, C] products over t in (j, i]; 0 above the diagonal."""
-        sums = self.sums[:, part]
-        between = (sums[:, :, None] - sums[:, None, :]).exp_().tril_()
-        if self.zeros is not None:
-            zeros = self.zeros[:, part]
-            between.masked_fill_(zeros[:, :, None] != zeros[:, None, :], 0)
-        return between
-
-    def backward(self, part: slice, between: Tensor, grad: Tensor) -> None:
-        """Take in the gradient of `between`, which is overwritten."""
-        grad.mul_(between)
-        torch.sub(grad.sum(2), grad.sum(1), out=self.by_sums[:, part])
-
-    def grad(self) -> Tensor:
-        """Of the logarithms: token t's is in the sums from t to the end of its chunk."""
-        return _cumulated(self.by_sums, self.chunk, backwards=True).masked_fill(self.zero, 0)
+    The tensors of `grad` are overwritten.
+    """
+    chunk = gates.shape[-1]
+    logs = _chunked(logs, chunk)
+    first, (kept, moved) = logs[1, ..., 0].exp(), gates.unbind(0)
+    by_coast = grad.whole[..., 1, 1]
+    grad.shares[..., -1, :] += grad.whole[..., 0, :]
+    by_keep, by_carry = (grad.shares * spread.shares).unbind(-1)
+    grad.spread[..., 0].addcmul_(grad.shares[..., 1], first[..., None])
+    by_spread = grad.spread[..., chunk:, :]
+    by_spread[..., :-1, :] += grad.spread[..., 1:chunk, :]
+    by_spread[..., -1, :] += grad.ends[..., 0]
+    by_gates = torch.stack([by_spread @ moved.mT, kept.mT @ by_spread])
+    by_gates[1, ..., -1, :] += grad.ends[..., 1]
+    by_gates[1, ..., -1, 0].addcmul_(by_coast, first)
+    by_gates.mul_(gates)
+    by_sums = by_gates.sum(-1).sub_(by_gates.sum(-2))
+    by_sums[0] += by_keep[..., chunk:]
+    by_sums[0, ..., :-1] += by_keep[..., 1:chunk]
+    by_sums[1, ..., 0] += by_carry.sum(-1).addcmul_(by_coast, spread.whole[..., 1, 1])
+    # a token's logarithm is in the sums from it to the end of its chunk
+    grads = by_sums.flip(-1).cumsum(-1).flip(-1).masked_fill_(logs == -torch.inf, 0)
+    return grads.transpose(1, 2).flatten(2)
 
 
-def slices(tokens: int, chunk: int) -> list[slice]:
-    """The chunks, the last one maybe shorter."""
-    return [slice(at, min(at + chunk, tokens)) for at in range(0, tokens, chunk)]
-
-
-def _cumulated(x: Tensor, chunk: int, *, backwards: bool = False) -> Tensor:
-    """Running sums of x [N, T] within each chunk; `backwards` from its end."""
-    whole = x.shape[1] - x.shape[1] % chunk
-    parts = [x[:, :0]]
-    for piece, size in ((x[:, :whole], chunk), (x[:, whole:], x.shape[1] - whole)):
-        if piece.shape[1]:
-            by_chunk = piece.reshape(len(x), -1, size)
-            sums = by_chunk.flip(-1).cumsum(-1).flip(-1) if backwards else by_chunk.cumsum(-1)
-            parts.append(sums.flatten(1))
-    return torch.cat(parts, 1)
+def _chunked(logs: Tensor, chunk: int) -> Tensor:
+    """[2, N, G C] -> [2, G, N, C]."""
+    return logs.reshape(*logs.shape[:2], -1, chunk).transpose(1, 2)

