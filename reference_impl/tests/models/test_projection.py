@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from reference_reasoner.models import projection
 from reference_reasoner.models.projection import Projection, serves
@@ -74,3 +75,14 @@ def test_it_compiles_without_a_break() -> None:
     )
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
+def test_its_work_is_counted() -> None:
+    ours, plain = _pair(bias=False)
+    x = torch.randn(1100, 48, requires_grad=True)
+    counts = []
+    for layer in (ours, plain):
+        with FlopCounterMode(display=False) as counter:
+            layer(x).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] == 3 * 2 * 1100 * 48 * 40

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from reference_reasoner.profiling import ceilings
 from reference_reasoner.profiling.ceilings import Ceilings, Sizes, measured_ceilings
 from reference_reasoner.profiling.timing import Limits
 
@@ -32,6 +33,17 @@ def test_products_are_measured_in_the_precision_of_the_run(
     monkeypatch.setattr(torch, "mm", product)
     measured_ceilings(fake_cpu(), "bf16", LIMITS, SIZES)
     assert set(seen) == {(torch.bfloat16, torch.bfloat16, (10, 10))}
+
+
+def test_the_ceiling_of_products_is_the_faster_library_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    if ceilings._ONEDNN is None:
+        pytest.skip("this build of torch has no oneDNN")
+    copied, *products = seconds = [3.0, 2.0, 0.5]
+    monkeypatch.setattr(ceilings, "_median_s", lambda *_: seconds.pop(0))
+    roof = measured_ceilings(fake_cpu(), "fp32", LIMITS, SIZES)
+    assert roof.bytes_per_s == 2 * 4000 / copied
+    assert roof.flops_per_s == 2 * 10**3 / min(products)
+    assert not seconds
 
 
 def test_the_roof_is_the_higher_of_two_times() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from .attend import attend, check_window
+from .projection import Projection
 from .trm_wrapper import truncated_normal
 
 Angles = tuple[Tensor, Tensor]
@@ -111,10 +112,9 @@ class SelfAttention(nn.Module):
                 f"got width {width} and heads {heads}"
             )
         check_window(window, causal)
-        self.heads, self.window, self.causal = heads, window, causal
-        self.rotary_base = rotary_base
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.heads, self.window, self.causal, self.rotary_base = heads, window, causal, rotary_base
+        self.qkv = Projection(width, 3 * width, bias=False)
+        self.out = Projection(width, width, bias=False)
         for linear in (self.qkv, self.out):
             truncated_normal(linear.weight, std=width**-0.5)
 

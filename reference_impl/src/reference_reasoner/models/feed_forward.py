@@ -5,6 +5,7 @@ W width.
 
 from torch import Tensor, nn
 
+from .projection import Projection
 from .trm_wrapper import truncated_normal
 
 EPSILON = 1e-5
@@ -21,8 +22,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, hidden_width: int) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden_width, bias=False)
-        self.out = nn.Linear(hidden_width, width, bias=False)
+        self.gate_up = Projection(width, 2 * hidden_width, bias=False)
+        self.out = Projection(hidden_width, width, bias=False)
         truncated_normal(self.gate_up.weight, std=width**-0.5)
         truncated_normal(self.out.weight, std=hidden_width**-0.5)
 

@@ -24,7 +24,6 @@ _PLACING = {"index_copy_", "index_put_", "_index_put_impl_", "scatter_"}
 
 _aten = torch.ops.aten
 _FORMULAS = {
-    **flop_registry,
     # torch counts these on a GPU only
     _aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
         _aten._scaled_dot_product_flash_attention
@@ -62,7 +61,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func._overloadpacket not in _FORMULAS:
+        if _formula(func) is None:
             with self:  # without gradients, operators that are made of others arrive whole
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
@@ -78,9 +77,17 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
+def _formula(func: Any) -> Callable[..., Any] | None:
+    """Torch's own, or what a model registered for an operator of its own."""
+    packet = func._overloadpacket
+    found: Callable[..., Any] | None = _FORMULAS.get(packet, flop_registry.get(packet))
+    return found
+
+
 def _flops(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> int:
-    if func._overloadpacket in _FORMULAS:
-        return int(_FORMULAS[func._overloadpacket](*args, **kwargs, out_val=out))
+    formula = _formula(func)
+    if formula is not None:
+        return int(formula(*args, **kwargs, out_val=out))
     if func is _aten.linalg_solve_triangular.default:
         return int(out.numel() * args[0].shape[-1])  # n / 2 multiply-adds a number
     if torch.Tag.pointwise not in func.tags or func._overloadpacket.__name__ in _OVERWRITING:

@@ -20,6 +20,8 @@ from .memory_by_chunk import (
     linear_forward,
 )
 
+_NAMES = __name__.replace(".", "_")
+"""Where operators live: projects of two names may meet in one process."""
 FINE = 32
 """Tokens of a chunk of the linear memory: the work within chunks grows with their length."""
 
@@ -164,7 +166,7 @@ def _apart(
     return given[:tokens], given[tokens : tokens + states], given[tokens + states :]
 
 
-@torch.library.custom_op("memory_by_chunk::forward", mutates_args=())
+@torch.library.custom_op(f"{_NAMES}::forward", mutates_args=())
 def _operator(
     tokens: list[Tensor],
     states: list[Tensor],
@@ -179,7 +181,7 @@ def _operator(
     return _own(found, [*states, *initial])
 
 
-@torch.library.custom_op("memory_by_chunk::backward", mutates_args=())
+@torch.library.custom_op(f"{_NAMES}::backward", mutates_args=())
 def _operator_back(
     rates: list[Tensor], resets: Tensor | None, saved: list[Tensor], grads: list[Tensor]
 ) -> list[Tensor]:

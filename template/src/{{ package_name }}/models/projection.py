@@ -1,16 +1,21 @@
 """A linear layer whose products on CPUs are oneDNN's.
 
 PyTorch gives float32 products to MKL, which on CPUs that are not Intel's leaves half of the vector
-units idle; oneDNN looks at what the CPU can do. Measured on an AMD EPYC: 2.3 times faster.
+units idle; oneDNN looks at what the CPU can do. Measured on an AMD EPYC: a product is 2.3 times
+faster, a training step of TRM (batch 8) 1.8 times.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
 
 LEAST = 2_000_000
 """Multiply-adds from which on a product is worth asking another library for."""
+_NAMES = __name__.replace(".", "_")
+"""Where operators live: projects of two names may meet in one process."""
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
@@ -38,7 +43,7 @@ def serves(x: Tensor, weight: Tensor) -> bool:
 
 
 # an operator of our own: torch.compile takes oneDNN's for weights that never change only
-@torch.library.custom_op("projection::product", mutates_args=())
+@torch.library.custom_op(f"{_NAMES}::product", mutates_args=())
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     """x [..., in], weight [out, in] -> x weight^T [..., out]."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
@@ -69,3 +74,9 @@ def _back(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
 
 
 _product.register_autograd(_back, setup_context=_keep)
+
+
+@register_flop_formula(_product._opoverload.overloadpacket)
+def _flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    """Of shapes; a multiply-add is two."""
+    return 2 * math.prod(x) * int(weight[0])
