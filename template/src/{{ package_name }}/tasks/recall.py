@@ -156,7 +156,8 @@ def recall_smoke() -> RecallConfig:
 def lm25m() -> RecallConfig:
     """`profile --preset lm25m`: 25,676,489 parameters, a vocabulary of 4,096. Not trained yet.
 
-    A micro-batch is two sequences of 2,048 tokens.
+    A micro-batch is two sequences of 2,048 tokens, whose activations are recomputed: eager they
+    would be 8 GB.
     """
     return RecallConfig(
         data=RecallDataConfig(pairs=256, keys=2031, values=2048, gap=1280),
@@ -164,7 +165,7 @@ def lm25m() -> RecallConfig:
         training=TrainingConfig(
             steps=20_000, batch_size=32, learning_rate=6e-4, warmup_steps=2_000,
             weight_decay=0.1, beta2=0.95, precision="bf16", ema_decay=0.999, select_on="ema",
-            accumulation_steps=16,
+            accumulation_steps=16, activation_checkpointing=True,
         ),
     )  # fmt: skip
 
