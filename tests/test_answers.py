@@ -109,5 +109,6 @@ def test_the_answers_reach_the_metadata(project: Path, answers: Answers) -> None
     metadata = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert metadata["requires-python"] == f">={answers['python_min']}"
     assert list(metadata["scripts"]) == [answers["package_name"]]
-    assert set(metadata["optional-dependencies"]) == {"all", *answers["trackers"]}
+    kernels = {"fla"} if answers["example"] == "recursive_reasoner" else set()
+    assert set(metadata["optional-dependencies"]) == {"all", *answers["trackers"], *kernels}
     assert metadata.get("license", "Proprietary") == answers["license"]
