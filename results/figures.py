@@ -158,6 +158,7 @@ def ablations() -> Any:
         ax.set_yticks(range(len(lines)), [line["name"] for line in reversed(lines)])
         ax.axvline(0, color="0.3", linewidth=0.8)
         ax.set_ylim(-0.5, len(lines) - 0.5)
-        ax.set(xlabel="points against the baseline", title=part)
+        ax.set_title(part)
         ax.grid(alpha=0.3, axis="x")
+    figure.supxlabel("points against the baseline")
     return figure
