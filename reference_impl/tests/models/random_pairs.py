@@ -53,7 +53,7 @@ def errors(read: Tensor, values: Tensor) -> tuple[float, float]:
 def linear_errors(writes: int, gates: Gates) -> tuple[float, float]:
     keys, values = pairs(writes)
     zero = torch.zeros(ROWS, WIDTH, WIDTH, dtype=torch.float64)
-    _, state = linear_memory(keys, keys, values, gates, LinearState(zero, zero), chunk=64)
+    _, state, _ = linear_memory(keys, keys, values, gates, LinearState(zero, zero), chunk=64)
     return errors(keys @ state.weights, values)
 
 
@@ -64,7 +64,7 @@ def deep_errors(writes: int, gates: Gates) -> tuple[float, float]:
     first = first / math.sqrt(WIDTH)
     second = torch.zeros(ROWS, FEATURES, WIDTH, dtype=torch.float64)
     start = DeepState(first, 0 * first, second, 0 * second, first, second)
-    _, state = deep_memory(keys, keys, values, gates, start, chunk=64)
+    _, state, _ = deep_memory(keys, keys, values, gates, start, chunk=64)
     return errors(read_deep(keys, state), values)
 
 

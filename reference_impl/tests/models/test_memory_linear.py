@@ -40,10 +40,11 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 def _run(case: Case, chunk: int, resets: Tensor | None = None) -> list[Tensor]:
     """What the tokens read, M and S."""
-    read, state = linear_memory(
+    read, state, kept = linear_memory(
         case.q, case.k, case.v, Gates(*case.gates), LinearState(*case.state),
         chunk=chunk, initial=LinearState(*case.other), resets=resets,
     )  # fmt: skip
+    assert not kept  # nobody asked for it
     return [read, *state]
 
 
@@ -98,7 +99,9 @@ def test_gradcheck(kind: str) -> None:
         full = [*leaves]
         if fixed is not None:
             full.insert(fixed, case.gates[2].detach())
-        read, state = linear_memory(*full[:3], Gates(*full[3:7]), LinearState(*full[7:9]), chunk=2)
+        read, state, _ = linear_memory(
+            *full[:3], Gates(*full[3:7]), LinearState(*full[7:9]), chunk=2
+        )
         return read, *state
 
     leaves = [x for i, x in enumerate(case.leaves()[:9]) if i != fixed]
@@ -228,7 +231,7 @@ def test_8192_like_tokens_stay_finite() -> None:
     k, v, gates, state = _repeated(8192, rate=(1 - eta) * 0.9, alpha=alpha, eta=eta)
     leaves = [x.clone().requires_grad_() for x in (k, v, *gates[:3], *state)]
     full = Gates(*leaves[2:5], gates.inner_rate)
-    read, after = linear_memory(
+    read, after, _ = linear_memory(
         *(leaves[0], *leaves[:2]), full, LinearState(*leaves[5:]), chunk=128
     )
     assert read.isfinite().all()

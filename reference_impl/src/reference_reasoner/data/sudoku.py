@@ -97,12 +97,12 @@ class SudokuPuzzles:
 def made_easier(batch: Batch, share: float, generator: torch.Generator) -> Batch:
     """The same puzzles, `tokens` [B, cells], with about that share of their empty cells filled in.
 
-    Each cell is drawn by itself, on the CPU, whatever device the batch is on.
+    Each cell is drawn by itself, on the CPU, whatever device the batch is on; one that is given
+    holds its label already.
     """
     tokens = batch["tokens"]
     chosen = (torch.rand(tokens.shape, generator=generator) < share).to(tokens.device)
-    filled = torch.where(chosen & (tokens == EMPTY_TOKEN), batch["labels"], tokens)
-    return {**batch, "tokens": filled}
+    return {**batch, "tokens": torch.where(chosen, batch["labels"], tokens)}
 
 
 def load_sudoku_splits(config: SudokuDataConfig) -> Splits:

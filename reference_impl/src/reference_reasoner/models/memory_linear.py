@@ -44,8 +44,8 @@ def linear_memory(
     chunk: int,
     initial: LinearState | None = None,
     resets: Tensor | None = None,
-    momentum: bool = True,
-) -> tuple[Tensor, LinearState]:
+    keep: bool = False,
+) -> tuple[Tensor, LinearState, list[Writes]]:
     """Write each token, then read it: o_t = q_t M_t (Titans, eq. 11-15).
 
     Args:
@@ -57,34 +57,15 @@ def linear_memory(
         chunk: tokens that are computed together; it changes the speed and not the result.
         initial: what a reset sets the state to.
         resets: bool [N, T / chunk]; True sets the row's state to `initial` before that chunk.
-        momentum: False where every eta is 0, which a GPU with the extra `fla` makes use of.
+        keep: give what was written, too, for later reads; an empty list without.
 
     Returns:
-        What the tokens read, [N, T, V], and the state after the last one.
+        What the tokens read, [N, T, V], the state after the last one, and what was written.
 
     Raises:
         ValueError: `chunk` is below 1; or `resets` come without `initial`, or with a number of
             columns other than T / chunk.
     """
-    read, state, _ = linear_writes(
-        q, k, v, gates, state, chunk=chunk, initial=initial, resets=resets, keep=False
-    )
-    return read, state
-
-
-def linear_writes(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gates: Gates,
-    state: LinearState,
-    *,
-    chunk: int,
-    initial: LinearState | None = None,
-    resets: Tensor | None = None,
-    keep: bool = True,
-) -> tuple[Tensor, LinearState, list[Writes]]:
-    """`linear_memory`, and what was written, for later reads; nothing of that without `keep`."""
     check_chunks(q.shape[1], chunk, initial, resets)
     if by_chunk_serves(q):
         return _by_chunk(q, k, v, gates, state, chunk, initial, resets, keep)
@@ -94,7 +75,8 @@ def linear_writes(
         keys, values = chunked(k[:, part], size), chunked(v[:, part], size)
         writes, state = _scan(keys, values, some, state, initial, resets)
         reads.append(read_layer(chunked(q[:, part], size), writes).flatten(1, 2))
-        kept.append(writes)
+        if keep:
+            kept.append(writes)
     return torch.cat(reads, 1), state, kept
 
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from .document_layout import DocumentLayout
 from .gpu_kernels import delta_kernels_serve
-from .memory_deep import DeepState, Gradient, deep_writes
+from .memory_deep import DeepState, Gradient, deep_memory
 from .memory_gated_delta import gated_delta_memory
 from .memory_gates import Gates
-from .memory_linear import LinearState, linear_writes
+from .memory_linear import LinearState, linear_memory
 from .written_memory import DeepWrites, Writes, Written
 
 State = LinearState | DeepState
@@ -43,14 +43,14 @@ def scan_memory(
     after: State
     kept: list[Writes] | list[DeepWrites] = []
     if isinstance(state, DeepState):
-        read, after, kept = deep_writes(
+        read, after, kept = deep_memory(
             q, k, v, gates, state,
             chunk=chunk, gradient=gradient, initial=state, resets=resets, keep=keep,
         )  # fmt: skip
     elif not (momentum or keep) and delta_kernels_serve(q, resets):
         read, after = gated_delta_memory(q, k, v, gates, state)
     else:
-        read, after, kept = linear_writes(
+        read, after, kept = linear_memory(
             q, k, v, gates, state, chunk=chunk, initial=state, resets=resets, keep=keep
         )
     written = Written(tuple(kept), layout) if keep else Written(())

@@ -18,6 +18,7 @@ from .feed_forward import rms
 from .full_model import RecursiveReasoner
 from .gpu_kernels import set_kernel_serves
 from .memory_set import set_memory
+from .projection import projected
 from .titans_mag import MagBlock
 
 ALIGNED = 64
@@ -65,8 +66,8 @@ class FusedMagBlock(nn.Module):
         """The first `prefix` rows are persistent; ValueError for packed `documents`."""
         if documents is not None:
             raise ValueError("a memory that is written as a set takes no packed documents")
-        projected = nn.functional.linear(x, self.weight, self.bias)
-        qkv, pairs, gates, share, *_ = torch.split(projected, self.sizes, -1)
+        columns = projected(x, self.weight, self.bias)
+        qkv, pairs, gates, share, *_ = torch.split(columns, self.sizes, -1)
         angles = angles or self.attention.angles_of(x, prefix, None)
         mixed = self.gate.joined(
             None if self.gate.linear is None else share.sigmoid(),

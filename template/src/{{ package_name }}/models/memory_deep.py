@@ -60,7 +60,8 @@ def deep_memory(
     gradient: Gradient = "exact",
     initial: DeepState | None = None,
     resets: Tensor | None = None,
-) -> tuple[Tensor, DeepState]:
+    keep: bool = False,
+) -> tuple[Tensor, DeepState, list[DeepWrites]]:
     """Write each token, then read it. The first token begins a chunk.
 
     Args:
@@ -73,36 +74,16 @@ def deep_memory(
         gradient: "exact" or "stale", see the top of this file.
         initial: what a reset sets the state to.
         resets: bool [N, T / chunk]; True sets the row's state to `initial` before that chunk.
+        keep: give what was written, too, for later reads; an empty list without.
 
     Returns:
-        What the tokens read, [N, T, V], and the state after the last one, from which `deep_step`
-        goes on at position T (T may lie within a chunk).
+        What the tokens read, [N, T, V], the state after the last one, from which `deep_step` goes
+        on at position T (T may lie within a chunk), and what was written.
 
     Raises:
         ValueError: `chunk` is below 1; or `resets` come without `initial`, or with a number of
             columns other than T / chunk.
     """
-    read, state, _ = deep_writes(
-        q, k, v, gates, state,
-        chunk=chunk, gradient=gradient, initial=initial, resets=resets, keep=False,
-    )  # fmt: skip
-    return read, state
-
-
-def deep_writes(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gates: Gates,
-    state: DeepState,
-    *,
-    chunk: int,
-    gradient: Gradient = "exact",
-    initial: DeepState | None = None,
-    resets: Tensor | None = None,
-    keep: bool = True,
-) -> tuple[Tensor, DeepState, list[DeepWrites]]:
-    """`deep_memory`, and what was written, for later reads; nothing of that without `keep`."""
     check_chunks(q.shape[1], chunk, initial, resets)
     if gradient == "exact" and by_chunk_serves(q):
         return _by_chunk(q, k, v, gates, state, chunk, initial, resets, keep)
@@ -125,7 +106,8 @@ def deep_writes(
             lefts.append(left)
         writes = deep_together(pairs[0], lefts, decay, exact=gradient == "exact")
         reads.append(read_chunks(chunked(q[:, part], size), writes).flatten(1, 2))
-        kept.append(writes)
+        if keep:
+            kept.append(writes)
     weights, momentum = first.chunk(2, 1)
     kernel, kernel_momentum = second.chunk(2, 1)
     after = DeepState(weights, momentum, kernel, kernel_momentum, *frozen)

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import normalize
 
 from .memory_pairs import PairsByBlock, by_head
 from .memory_scan import State
 from .neural_memory import NeuralMemory, activated
+from .projection import projected
 from .written_memory import Written, read_written
 
 
@@ -48,13 +49,13 @@ def query_memory(
 
     The tail is that of `QueryCache`. Persistent tokens read what every document begins with.
     """
-    projected = _projected(memory, x)
-    before = _queries(memory, projected[:, :prefix], None)
-    query = _queries(memory, projected[:, prefix:], documents)
+    queries = _projected(memory, x)
+    before = _queries(memory, queries[:, :prefix], None)
+    query = _queries(memory, queries[:, prefix:], documents)
     with torch.autocast(x.device.type, enabled=False):
         first = memory.read(before, memory.initial_state(len(x)))
         read = torch.cat([first, *read_written(query, written)], 1)
-    return memory.output(read, x), memory.convolution.tail(projected[:, prefix:])
+    return memory.output(read, x), memory.convolution.tail(queries[:, prefix:])
 
 
 def query_step(memory: NeuralMemory, x: Tensor, cache: QueryCache) -> tuple[Tensor, Tensor]:
@@ -68,7 +69,7 @@ def query_step(memory: NeuralMemory, x: Tensor, cache: QueryCache) -> tuple[Tens
 
 def _projected(memory: NeuralMemory, x: Tensor) -> Tensor:
     """x [B, T, W] -> [B, T, W]."""
-    return linear(x, memory.qkv.weight[: x.shape[-1]])
+    return projected(x, memory.qkv.weight[: x.shape[-1]])
 
 
 def _queries(memory: NeuralMemory, projected: Tensor, documents: Tensor | None) -> Tensor:

@@ -24,10 +24,15 @@ class Projection(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """In the dtype of x, or in autocast's."""
-        if not serves(x, self.weight):
-            return super().forward(x)
-        out: Tensor = _product(x, self.weight)
-        return out if self.bias is None else out + self.bias
+        return projected(x, self.weight, self.bias)
+
+
+def projected(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """torch.nn.functional.linear by the library that suits: x [..., in] -> [..., out]."""
+    if not serves(x, weight):
+        return nn.functional.linear(x, weight, bias)
+    out: Tensor = _product(x, weight)
+    return out if bias is None else out + bias
 
 
 def serves(x: Tensor, weight: Tensor) -> bool:
