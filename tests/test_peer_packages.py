@@ -36,9 +36,8 @@ class _Refiner(torch.nn.Module):
 
 
 def test_supervision_steps_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_our_package()  # before nothing can be looked for any more
     monkeypatch.setattr(supervision_step, "theirs", lambda mixing, width: _Refiner(width))
-    monkeypatch.setattr(supervision_step.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(supervision_step, "NEEDS", ())
     monkeypatch.setattr(supervision_step, "version", lambda name: "1.2")
     out = tmp_path / "steps.json"
     words = ["--width", "16", "--batch", "1", "--no-compiled", "--json", str(out)]
