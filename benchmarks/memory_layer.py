@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from .in_turns import in_turns, ratio, told
 from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package
 
-PEER = "titans-pytorch"
+PEER, NEEDS = "titans-pytorch", "titans_pytorch"
 WIDTH, HEADS, CHUNK = 384, 6, 64
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """The numbers of glibc's malloc.h; -1 as the threshold turns trimming off."""
@@ -185,7 +185,7 @@ def main(argv: list[str]) -> int:
     device = check_shared(parser, flags)
     if min(flags.rows, flags.tokens) < 1:
         parser.error(f"--rows {flags.rows} --tokens {flags.tokens}: at least one of each")
-    if importlib.util.find_spec("titans_pytorch") is None:
+    if importlib.util.find_spec(NEEDS) is None:
         parser.error(f"{PEER} is not installed: pip install {PEER}")
     use_our_package()
     keep_freed_memory()

@@ -186,9 +186,8 @@ class _Doubled(torch.nn.Module):
 
 def test_memory_layers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer that does twice the work comes out slower, and the rows say how much."""
-    use_our_package()
     monkeypatch.setattr(memory_layer, "theirs", _Doubled)
-    monkeypatch.setattr(memory_layer.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(memory_layer, "NEEDS", "torch")
     monkeypatch.setattr(memory_layer, "version", lambda name: "1.2")
     monkeypatch.setattr(memory_layer.torch, "compile", lambda layer: layer)
     out = tmp_path / "layers.json"

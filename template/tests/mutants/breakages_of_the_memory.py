@@ -10,6 +10,7 @@ SET = "models/test_memory_set.py"
 MEMORY = "models/test_neural_memory.py"
 MODEL = "models/test_full_model.py"
 FIRST = "models/test_first_pass.py"
+NATIVE = "models/test_memory_native.py"
 DECODING = "models/test_decoding.py"
 FAILURES = "models/test_failures.py"
 A_LOOP = "test_values_and_gradients_are_those_of_a_loop_over_tokens"
@@ -352,6 +353,83 @@ OF_MEMORY = (
         old="grads[: ctx.results])",
         new="[0 * x for x in grads[: ctx.results]])",
         test=f"{LINEAR}::test_compiled_it_has_the_same_gradients[usual]",
+    ),
+    Breakage(
+        what="C: a key finds its own write",
+        file="models/native/linear_chunk.h",
+        old="*(const lanes *)(scores + size + i) * *(const lanes *)(spread + i)",
+        new="*(const lanes *)(scores + size + i) * *(const lanes *)(spread + size + i)",
+        test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[one--linear]",
+    ),
+    Breakage(
+        what="C: momentum does not outlive a chunk",
+        file="models/native/linear_chunk.h",
+        old="*(lanes *)(after + values + j) = coast * momenta",
+        new="*(lanes *)(after + values + j) = 0 * momenta",
+        test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[one--linear]",
+    ),
+    Breakage(
+        what="C: the gates of later tokens get nothing for earlier writes",
+        file="models/native/decay.h",
+        old="*(lanes *)(moves + j) += row",
+        new="*(lanes *)(moves + j) = row",
+        test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[one--linear]",
+    ),
+    Breakage(
+        what="C: values get the gradient with the wrong sign",
+        file="models/native/linear_backward.h",
+        old="(by.v + t * values + i) = -sum",
+        new="(by.v + t * values + i) = sum",
+        test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[one--linear]",
+    ),
+    Breakage(
+        what="C: documents run into each other",
+        file="models/native/memory.c",
+        old="if (given->resets && given->resets[at]) {",
+        new="if (0) {",
+        test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[packed--linear]",
+    ),
+    Breakage(
+        what="C: a reset lets the gradient through",
+        file="models/native/memory.c",
+        old="        grad[i] = 0;\n",
+        new="",
+        test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[packed--linear]",
+    ),
+    Breakage(
+        what="C: what was kept gives no gradients",
+        file="models/native/memory.c",
+        old="int some = back->by_second_starts && chunk >= back->begin",
+        new="int some = 0",
+        test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[one-kept-linear]",
+    ),
+    Breakage(
+        what="C: the first layer is corrected by what lies along its features",
+        file="models/native/deep_chunk.h",
+        old="lanes across = *(const lanes *)(grad + i) - along * *(const lanes *)(unit + i)",
+        new="lanes across = *(const lanes *)(grad + i)",
+        test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[one--deep]",
+    ),
+    Breakage(
+        what="C: the correction's length gets no gradient",
+        file="models/native/deep_chunk.h",
+        old="total(by_inverse_of) + total(unit_of) / inverse",
+        new="total(by_inverse_of)",
+        test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[one--deep]",
+    ),
+    Breakage(
+        what="C writes into the state that it was given",
+        file="models/memory_native.py",
+        old="return state.mT.clone(memory_format=torch.contiguous_format)",
+        new="return state.mT.contiguous()",
+        test=f"{NATIVE}::test_inputs_stay_as_they_are_and_threads_change_nothing[linear]",
+    ),
+    Breakage(
+        what="C that has changed is not built anew",
+        file="models/native_library.py",
+        old="for source in sorted(SOURCES.iterdir()):",
+        new="for source in ():",
+        test=f"{NATIVE}::test_changed_c_is_built_anew",
     ),
     Breakage(
         what="a projection's weight gets another input's gradient",

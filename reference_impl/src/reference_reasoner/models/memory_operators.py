@@ -3,6 +3,7 @@
 To both a whole pass is one operation, with another one on the way back. torch.compile then fuses
 what stands around it: the chunks themselves would be thousands of small kernels to it, and
 written for all chunks at once, as elsewhere, their tensors are larger than the caches of a CPU.
+Under torch.compile, which needs the machine's compiler anyway, the chunks are memory_native.py's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from .memory_by_chunk import (
     linear_backward,
     linear_forward,
 )
+from .memory_native import native_backward, native_forward, native_serves
 
 _NAMES = __name__.replace(".", "_")
 """Where operators live: projects of two names may meet in one process."""
@@ -82,7 +84,8 @@ def by_chunk(
     if torch.compiler.is_compiling():
         given = [*tokens, *states, *initial]
         training = torch.is_grad_enabled() and any(x.requires_grad for x in given)
-        found = _operator(tokens, states, initial, resets, chunk, keep, training)
+        native = native_serves(tokens, states, chunk)
+        found = _operator(tokens, states, initial, resets, chunk, keep, training, native)
         return found[: _results(len(states), keep)]
     sizes = len(tokens), len(states)
     return [*_ByChunk.apply(resets, chunk, keep, sizes, *tokens, *states, *initial)]  # type: ignore[no-untyped-call]
@@ -166,8 +169,7 @@ def _apart(
     return given[:tokens], given[tokens : tokens + states], given[tokens + states :]
 
 
-@torch.library.custom_op(f"{_NAMES}::forward", mutates_args=())
-def _operator(
+def _both_forms(
     tokens: list[Tensor],
     states: list[Tensor],
     initial: list[Tensor],
@@ -175,18 +177,27 @@ def _operator(
     chunk: int,
     keep: bool,
     training: bool,
+    native: bool,
 ) -> list[Tensor]:
-    """`by_chunk`'s results, and, for training, what `_operator_back` needs."""
+    """`by_chunk`'s results, and, for training, what `_both_forms_back` needs."""
+    if native:
+        given = (tokens, states, initial, resets, chunk)
+        return _own(native_forward(*given, training=training, keep=keep), [*states, *initial])
     found = _forward(tokens, states, initial, resets, chunk, keep, training)
     return _own(found, [*states, *initial])
 
 
-@torch.library.custom_op(f"{_NAMES}::backward", mutates_args=())
-def _operator_back(
-    rates: list[Tensor], resets: Tensor | None, saved: list[Tensor], grads: list[Tensor]
+def _both_forms_back(
+    tokens: list[Tensor],
+    resets: Tensor | None,
+    saved: list[Tensor],
+    grads: list[Tensor],
+    native: bool,
 ) -> list[Tensor]:
-    """The gradients of all that `_operator` was given, in one list."""
-    return _own(_backward(rates, resets, saved, grads), grads)
+    """The gradients of all that `_both_forms` was given, in one list."""
+    if native:
+        return _own(native_backward(tokens, resets, saved, grads), grads)
+    return _own(_backward(tokens, resets, saved, grads), grads)
 
 
 def _own(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
@@ -201,19 +212,23 @@ def _own(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    tokens, states, _, resets, _, keep, _ = inputs
+    tokens, states, _, resets, _, keep, _, ctx.native = inputs
     ctx.sizes, ctx.results = (len(tokens), len(states)), _results(len(states), keep)
-    ctx.save_for_backward(resets, *_rates(tokens), *output[ctx.results :])
+    needed = tokens if ctx.native else _rates(tokens)
+    ctx.needed = len(needed)
+    ctx.save_for_backward(resets, *needed, *output[ctx.results :])
 
 
 def _back(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     resets, *saved = ctx.saved_tensors
-    states = ctx.sizes[1]
-    found = _operator_back(saved[:states], resets, saved[states:], grads[: ctx.results])
-    return (*(list(x) for x in _apart(found, ctx.sizes)), None, None, None, None)
+    needed, saved = saved[: ctx.needed], saved[ctx.needed :]
+    found = _operator_back(needed, resets, saved, grads[: ctx.results], ctx.native)
+    return (*(list(x) for x in _apart(found, ctx.sizes)), None, None, None, None, None)
 
 
+_operator = torch.library.custom_op(f"{_NAMES}::forward", _both_forms, mutates_args=())
+_operator_back = torch.library.custom_op(f"{_NAMES}::backward", _both_forms_back, mutates_args=())
 # what the results look like follows from the same steps on tensors without numbers
-_operator.register_fake(lambda *given: _own(_forward(*given), [*given[1], *given[2]]))
-_operator_back.register_fake(lambda *given: _own(_backward(*given), given[3]))
+_operator.register_fake(_both_forms)
+_operator_back.register_fake(_both_forms_back)
 _operator.register_autograd(_back, setup_context=_keep)

@@ -1,0 +1,176 @@
+"""The memories of memory_by_chunk.py by the C of the folder native/, for compiled models on CPUs.
+
+A chunk of one row is a dozen products so small that asking torch for one takes as long as
+computing it; native/ does all chunks of a row in one call, in the cache of one core, and rows side
+by side on as many threads as torch has. Shapes are those of memory_by_chunk.py; C holds a state
+the other way round, see native_arguments.py. Tokens come as (q, k, v, rate, log_keep,
+log_momentum), and of a deep memory inner_rate.
+"""
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
+from torch.nn.functional import pad
+
+from .native_arguments import Arguments, Back, Given, Grads, Results
+from .native_library import library
+
+UNIT = 16
+"""Lengths that C takes are multiples of it, so that none of its tiles is cut."""
+
+
+def native_serves(tokens: Sequence[Tensor], states: Sequence[Tensor], chunk: int) -> bool:
+    """Whether C stands in for torch with these inputs, of which all are of one kind."""
+    sizes = [chunk, *(size for state in states for size in (state.shape[1] // 2, state.shape[2]))]
+    plain = tokens[0].dtype == torch.float32 and tokens[0].device.type == "cpu"
+    return plain and all(size % UNIT == 0 for size in sizes) and _is_there()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_there() -> bool:
+    return library() is not None
+
+
+def native_forward(
+    tokens: Sequence[Tensor],
+    states: Sequence[Tensor],
+    initial: Sequence[Tensor],
+    resets: Tensor | None,
+    chunk: int,
+    *,
+    training: bool,
+    keep: bool,
+) -> list[Tensor]:
+    """The results of memory_by_chunk.py; for training, chunks' starts and errors after them."""
+    deep, (rows, length) = len(states) == 2, tokens[0].shape[:2]
+    after = [_flipped(state) for state in states]
+    # a deep memory's results have the last start in any case
+    chunks = length // chunk
+    kept = chunks if training or keep else int(deep)
+    starts = [x.new_empty(rows, kept, *x.shape[1:]) for x in after]
+    read, errors = (tokens[2].new_empty(tokens[2].shape) for _ in range(2))
+    unit = read.new_empty(rows, length, after[-1].shape[1]) if deep and keep else None
+    if not is_fake(read):
+        first, second = _layers(after)
+        firsts, seconds = _layers(starts if kept else [])
+        results = Results.of(
+            first=first, second=second, read=read, errors=errors, unit=unit,
+            first_starts=firsts, second_starts=seconds, begin=chunks - kept,
+        )  # fmt: skip
+        flipped = [_flipped(x) for x in initial]
+        _call("memory_forward", _given(tokens, flipped, resets, chunk, after), results)
+    found = [read, *(x.mT for x in after)]
+    if deep:
+        found += [_weights(x[:, -1]).mT for x in starts]
+    if keep:
+        found += [_weights(x).mT for x in starts[:-1]] + [starts[-1].mT]
+        # no result may be in the memory of another one
+        found += [errors.clone()] if unit is None else [unit, errors.clone()]
+    return [*found, *starts, errors] if training else found
+
+
+def native_backward(
+    tokens: Sequence[Tensor],
+    resets: Tensor | None,
+    saved: Sequence[Tensor],
+    grads: Sequence[Tensor],
+) -> list[Tensor]:
+    """Gradients of the tokens, the states and, with resets, the initial ones.
+
+    `saved` is what `native_forward` gave for training, `grads` those of the results before it.
+    """
+    *starts, errors = saved
+    layers, chunks = len(starts), starts[0].shape[1]
+    by_states = [_flipped(x) for x in grads[1 : 1 + layers]]
+    by_starts, by_tokens = _of_starts(starts, grads[1 + layers :])
+    by_initial = [] if resets is None else [torch.zeros_like(x) for x in by_states]
+    by_inputs = [x.new_empty(x.shape) for x in tokens]
+    if not is_fake(errors):
+        names = zip(("q", "k", "v", "rate", "keep", "eta", "inner_rate"), by_inputs, strict=False)
+        (first, second), initial = _layers(by_states), _layers(by_initial)
+        by = Grads.of(
+            first=first, second=second, first_initial=initial[0], second_initial=initial[1],
+            **dict(names),
+        )  # fmt: skip
+        (firsts, seconds), by_of_starts = _layers(starts), _layers(by_starts)
+        by_unit, by_errors = _layers(by_tokens)
+        back = Back.of(
+            first_starts=firsts, second_starts=seconds, errors=errors,
+            by_read=grads[0].contiguous(), by_errors=by_errors, by_unit=by_unit,
+            by_first_starts=by_of_starts[0], by_second_starts=by_of_starts[1],
+            begin=chunks - (by_starts[0].shape[1] if by_starts else 0),
+        )  # fmt: skip
+        size = tokens[0].shape[1] // chunks
+        _call("memory_backward", _given(tokens, [], resets, size, by_states), back, by)
+    return [*by_inputs, *(x.mT for x in (*by_states, *by_initial))]
+
+
+def _of_starts(
+    starts: Sequence[Tensor], grads: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Gradients of the states at chunks' starts, of the last one alone or all, and of tokens.
+
+    From those of the results after the states: of a deep memory both weights at the last start,
+    and where all were kept the starts, the keys' features (deep) and the errors.
+    """
+    layers = len(starts)
+    frozen = [_beside_nothing(x)[:, None] for x in (grads[:2] if layers == 2 else [])]
+    written = grads[len(frozen) :]
+    if not written:
+        return frozen, []
+    found = [_beside_nothing(x) for x in written[: layers - 1]] + [_flipped(written[layers - 1])]
+    for each, last in zip(found, frozen, strict=False):
+        each[:, -1:] += last
+    return found, [x.contiguous() for x in written[layers:]]
+
+
+def _given(
+    tokens: Sequence[Tensor],
+    initial: Sequence[Tensor],
+    resets: Tensor | None,
+    chunk: int,
+    states: Sequence[Tensor],
+) -> Given:
+    q, k, v, rate, log_keep, log_momentum, *inner = (x.contiguous() for x in tokens)
+    first, second = _layers(initial)
+    return Given.of(
+        threads=torch.get_num_threads(), rows=q.shape[0], tokens=q.shape[1], size=chunk,
+        keys=q.shape[2], features=states[-1].shape[1] if inner else 0, values=v.shape[2],
+        q=q, k=k, v=v, rate=rate, keep=log_keep.exp(), eta=log_momentum.exp(),
+        inner_rate=inner[0] if inner else None,
+        resets=None if resets is None else resets.contiguous(),
+        first_initial=first, second_initial=second,
+    )  # fmt: skip
+
+
+def _call(name: str, *arguments: Arguments) -> None:
+    """Raises MemoryError where C gets none to work in."""
+    built = library()
+    if built is None:
+        raise RuntimeError("the memory's C was there when the model was compiled, and is gone")
+    if built[name](*map(ctypes.byref, arguments)):
+        raise MemoryError("there is no memory left for the chunks of a long-term memory")
+
+
+def _layers(some: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+    """Of a deep memory, of a linear one (None and a tensor) or nothing."""
+    first, second = ([None, None, *some])[-2:]
+    return first, second
+
+
+def _flipped(state: Tensor) -> Tensor:
+    """[..., 2 V, D] -> [..., D, 2 V], in memory of its own."""
+    return state.mT.clone(memory_format=torch.contiguous_format)
+
+
+def _weights(state: Tensor) -> Tensor:
+    """M, [..., D, V], of a state [..., D, 2 V]."""
+    return state.chunk(2, -1)[0]
+
+
+def _beside_nothing(weights: Tensor) -> Tensor:
+    """The gradient of a state [..., D, 2 V] from that of M [..., V, D] alone."""
+    return pad(weights.mT, (0, weights.shape[-2])).contiguous()

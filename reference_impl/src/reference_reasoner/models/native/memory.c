@@ -1,0 +1,204 @@
+/* The exact memories of memory_by_chunk.py for float32 on CPUs: rows side by side, chunks in turn.
+ *
+ * N rows, T tokens in G chunks of C, D key width, F features (0: a linear memory), V value width;
+ * K = F, or D where there are none. States are [N, D, 2 F] and [N, K, 2 V]: weights and, beside
+ * each row of them, momentum. memory_native.py builds and calls it, and says what sizes it takes.
+ */
+#include <stdlib.h>
+
+#include "deep_chunk.h"
+
+typedef struct {
+    long threads, rows, tokens, size, keys, features, values;
+    const float *q, *k, *v;                       /* [N, T, D], [N, T, D], [N, T, V] */
+    const float *rate, *keep, *eta, *inner_rate;  /* [N, T]; the last is NULL without features */
+    const _Bool *resets;                          /* [N, G] or NULL */
+    const float *first_initial, *second_initial;  /* what resets set states to, or NULL */
+} Given;
+
+typedef struct {
+    float *first, *second;               /* states: at the start, then at the end */
+    float *read;                         /* [N, T, V] */
+    float *errors;                       /* [N, T, V] */
+    float *unit;                         /* [N, T, F] features of keys, or NULL */
+    float *first_starts, *second_starts; /* states at chunks' starts [N, G - begin, ...], or NULL */
+    long begin;                          /* the first chunk whose start is kept */
+} Results;
+
+typedef struct {
+    const float *first_starts, *second_starts, *errors; /* of `Results` */
+    const float *by_read, *by_errors, *by_unit;         /* the latter two may be NULL */
+    const float *by_first_starts, *by_second_starts;    /* or NULL, [N, G - begin, ...] */
+    long begin;                                         /* the first chunk that has them */
+} Back;
+
+typedef struct {
+    float *q, *k, *v, *rate, *keep, *eta, *inner_rate;  /* as in `Given` */
+    float *first, *second;                 /* of the states at the end, then at the start */
+    float *first_initial, *second_initial; /* added to; NULL without resets */
+} Grads;
+
+static long inner_keys(const Given *given) {
+    return given->features ? given->features : given->keys;
+}
+
+static long decay_room(long size) { return 2 * size * size + 3 * (size + 1); }
+
+/* The chunk that begins at token `begin` of all rows' tokens, in a row; its decay at `room`. */
+static Chunk chunk_at(const Given *given, long begin, float *room) {
+    long size = given->size;
+    Chunk c;
+    c.size = size;
+    c.keys = given->keys;
+    c.values = given->values;
+    c.k = given->k + begin * c.keys;
+    c.q = given->q + begin * c.keys;
+    c.v = given->v + begin * c.values;
+    c.rate = given->rate + begin;
+    c.decay.keep = given->keep + begin;
+    c.decay.eta = given->eta + begin;
+    c.decay.spread = room;
+    c.decay.moved = room + size * size;
+    c.decay.weights = c.decay.moved + size * size + 1;
+    c.decay.momentum = c.decay.weights + size + 1;
+    c.decay.coast = c.decay.momentum + size + 1;
+    decay_of(size, c.decay);
+    return c;
+}
+
+static void copy(long count, const float *from, float *to) {
+    for (long i = 0; i < count; i++) to[i] = from[i];
+}
+
+static void forward_row(const Given *given, const Results *results, long row, float *room) {
+    long size = given->size, chunks = given->tokens / size, width = given->features;
+    long first_size = given->keys * 2 * width, second_size = inner_keys(given) * 2 * given->values;
+    float *first = results->first + row * first_size;
+    float *second = results->second + row * second_size;
+    float *after = room, *decay = after + second_size, *rest = decay + decay_room(size);
+    Room inner = room_at(rest, size, inner_keys(given), given->values);
+    Layer layer = layer_at(rest + room_for(size, inner_keys(given), given->values), size,
+                           given->keys, width, given->values);
+    for (long chunk = 0; chunk < chunks; chunk++) {
+        long at = row * chunks + chunk, begin = at * size;
+        if (given->resets && given->resets[at]) {
+            if (width) copy(first_size, given->first_initial + row * first_size, first);
+            copy(second_size, given->second_initial + row * second_size, second);
+        }
+        long place = row * (chunks - results->begin) + chunk - results->begin;
+        int kept = chunk >= results->begin;
+        if (kept && results->first_starts)
+            copy(first_size, first, results->first_starts + place * first_size);
+        if (kept && results->second_starts)
+            copy(second_size, second, results->second_starts + place * second_size);
+        Chunk c = chunk_at(given, begin, decay);
+        float *read = results->read + begin * c.values;
+        float *errors = results->errors + begin * c.values;
+        if (width)
+            deep_forward(c, given->inner_rate + begin, width, first, second, inner, layer, read,
+                         errors, after);
+        else
+            chunk_forward(c, second, inner, read, errors, after);
+        if (results->unit) copy(size * width, layer.unit, results->unit + begin * width);
+        copy(second_size, after, second);
+    }
+}
+
+/* Add the gradients of a state at a chunk's start, and where it was reset hand all of them on. */
+static void at_start(long count, const float *more, int reset, float *initial, float *grad) {
+    for (long i = 0; more && i < count; i++) grad[i] += more[i];
+    for (long i = 0; reset && i < count; i++) {
+        initial[i] += grad[i];
+        grad[i] = 0;
+    }
+}
+
+static DecayGrads decay_grads_at(float *at, long size) {
+    DecayGrads grads;
+    grads.spread = at;
+    grads.weights = grads.spread + 2 * size * size;
+    grads.momentum = grads.weights + 2 * size;
+    grads.ends = grads.momentum + 2 * size;
+    grads.traces = grads.ends + size;
+    grads.last = grads.traces + size;
+    for (long i = 0; i < 2 * size + 3; i++) grads.ends[i] = 0;
+    return grads;
+}
+
+static long decay_grads_room(long size) { return 2 * size * size + 6 * size + 3; }
+
+static void backward_row(const Given *given, const Back *back, const Grads *grads, long row,
+                         float *room) {
+    long size = given->size, chunks = given->tokens / size, width = given->features;
+    long keys = given->keys, values = given->values, inner = inner_keys(given);
+    long first_size = keys * 2 * width, second_size = inner * 2 * values;
+    long given_starts = chunks - back->begin;
+    float *decay = room, *by_decay = decay + decay_room(size);
+    float *rest = by_decay + decay_grads_room(size);
+    BackRoom second = back_room_at(rest, size, inner, values);
+    Layer layer = layer_at(rest + back_room_for(size, inner, values), size, keys, width, values);
+    float *by_first = grads->first + row * first_size;
+    float *by_second = grads->second + row * second_size;
+    for (long chunk = chunks - 1; chunk >= 0; chunk--) {
+        long at = row * chunks + chunk, begin = at * size;
+        Chunk c = chunk_at(given, begin, decay);
+        ChunkGrads by = {grads->k + begin * keys, grads->q + begin * keys,
+                         grads->v + begin * values, grads->rate + begin,
+                         decay_grads_at(by_decay, size)};
+        const float *start = back->second_starts + at * second_size;
+        const float *errors = back->errors + begin * values, *read = back->by_read + begin * values;
+        const float *by_errors = back->by_errors ? back->by_errors + begin * values : NULL;
+        const float *by_unit = back->by_unit ? back->by_unit + begin * width : NULL;
+        if (width)
+            deep_backward(c, given->inner_rate + begin, width,
+                          back->first_starts + at * first_size, start, errors, read, by_unit,
+                          by_errors, second, layer, by, grads->inner_rate + begin, by_first,
+                          by_second);
+        else
+            chunk_backward(c, start, errors, read, by_errors, second, by, by_second);
+        decay_backward(size, c.decay, by.decay, grads->keep + begin, grads->eta + begin);
+        long place = row * given_starts + chunk - back->begin;
+        int some = back->by_second_starts && chunk >= back->begin;
+        int reset = given->resets && given->resets[at];
+        at_start(second_size, some ? back->by_second_starts + place * second_size : NULL, reset,
+                 grads->second_initial + row * second_size, by_second);
+        if (width)
+            at_start(first_size, some ? back->by_first_starts + place * first_size : NULL, reset,
+                     grads->first_initial + row * first_size, by_first);
+    }
+}
+
+/* Both return 0, or 1 where there is no memory to work in. */
+int memory_forward(const Given *given, const Results *results) {
+    long inner = inner_keys(given), size = given->size, values = given->values;
+    long room = inner * 2 * values + decay_room(size) + room_for(size, inner, values) +
+                layer_for(size, given->keys, given->features, values);
+    int failed = 0;
+#pragma omp parallel for num_threads(given->threads) reduction(| : failed)
+    for (long row = 0; row < given->rows; row++) {
+        float *at = malloc(room * sizeof(float));
+        if (at)
+            forward_row(given, results, row, at);
+        else
+            failed = 1;
+        free(at);
+    }
+    return failed;
+}
+
+int memory_backward(const Given *given, const Back *back, const Grads *grads) {
+    long inner = inner_keys(given), size = given->size, values = given->values;
+    long room = decay_room(size) + decay_grads_room(size) + back_room_for(size, inner, values) +
+                layer_for(size, given->keys, given->features, values);
+    int failed = 0;
+#pragma omp parallel for num_threads(given->threads) reduction(| : failed)
+    for (long row = 0; row < given->rows; row++) {
+        float *at = malloc(room * sizeof(float));
+        if (at)
+            backward_row(given, back, grads, row, at);
+        else
+            failed = 1;
+        free(at);
+    }
+    return failed;
+}

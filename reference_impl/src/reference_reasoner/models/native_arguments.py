@@ -1,0 +1,75 @@
+"""What native/memory.c is called with: its structures, of addresses of tensors.
+
+N rows, T tokens in G chunks, D key width, F features (0: a linear memory), V value width; K = F, or
+D where there are none. All are float32 and lie row by row in memory; a state is [N, D, 2 F] or
+[N, K, 2 V], a row of weights and beside it that of momentum. What may be missing is None.
+"""
+
+import ctypes
+from typing import Self
+
+from torch import Tensor
+
+_NUMBER, _ADDRESS = ctypes.c_long, ctypes.c_void_p
+
+
+class Arguments(ctypes.Structure):
+    """A structure that keeps the tensors whose addresses it holds."""
+
+    held: list[Tensor]
+
+    @classmethod
+    def of(cls, **values: Tensor | int | None) -> Self:
+        """Of all its fields. Raises ValueError for a tensor with gaps."""
+        made = cls()
+        made.held = [x for x in values.values() if isinstance(x, Tensor)]
+        for name, value in values.items():
+            if isinstance(value, Tensor) and not value.is_contiguous():
+                raise ValueError(f"{name} does not lie row by row in memory: {value.stride()}")
+            setattr(made, name, value.data_ptr() if isinstance(value, Tensor) else value)
+        return made
+
+
+class Given(Arguments):
+    """Inputs of both passes."""
+
+    _fields_ = (
+        *((name, _NUMBER) for name in ("threads", "rows", "tokens", "size")),
+        *((name, _NUMBER) for name in ("keys", "features", "values")),
+        *((name, _ADDRESS) for name in ("q", "k", "v")),  # [N, T, D], [N, T, D], [N, T, V]
+        *((name, _ADDRESS) for name in ("rate", "keep", "eta", "inner_rate")),  # [N, T]
+        ("resets", _ADDRESS),  # bool [N, G]
+        *((name, _ADDRESS) for name in ("first_initial", "second_initial")),
+    )
+
+
+class Results(Arguments):
+    """Results of the forward pass; the states begin as they are before the first token."""
+
+    _fields_ = (
+        *((name, _ADDRESS) for name in ("first", "second")),
+        *((name, _ADDRESS) for name in ("read", "errors", "unit")),  # [N, T, V] twice, [N, T, F]
+        *((name, _ADDRESS) for name in ("first_starts", "second_starts")),  # [N, G - begin, ...]
+        ("begin", _NUMBER),  # the first chunk whose start is kept
+    )
+
+
+class Back(Arguments):
+    """What the backward pass takes: of the forward pass, and gradients of its results."""
+
+    _fields_ = (
+        *((name, _ADDRESS) for name in ("first_starts", "second_starts", "errors")),
+        *((name, _ADDRESS) for name in ("by_read", "by_errors", "by_unit")),
+        *((name, _ADDRESS) for name in ("by_first_starts", "by_second_starts")),
+        ("begin", _NUMBER),  # the first chunk whose start has gradients
+    )
+
+
+class Grads(Arguments):
+    """Results of the backward pass; those of states begin as they are after the last token."""
+
+    _fields_ = (
+        *((name, _ADDRESS) for name in ("q", "k", "v", "rate", "keep", "eta", "inner_rate")),
+        *((name, _ADDRESS) for name in ("first", "second")),
+        *((name, _ADDRESS) for name in ("first_initial", "second_initial")),
+    )

@@ -1,0 +1,89 @@
+"""The C of the folder native/, built by the machine's own compiler when it is first asked for.
+
+It is kept in the user's cache under a name that its text, the compiler, its flags and the CPU give.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+SOURCES = Path(__file__).with_name("native")
+FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-fopenmp")
+LONGEST_BUILD_S = 120
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """memory.c, ready to be called; None, after a warning that says why, where it cannot be had."""
+    try:
+        return _load(_compiler())
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        warnings.warn(
+            f"the memory's C does not serve ({said.strip().partition(chr(10))[0]}); torch's own "
+            "operators do, more slowly",
+            stacklevel=2,
+        )
+        return None
+
+
+def _compiler() -> list[str]:
+    """The command. Raises FileNotFoundError."""
+    for command in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
+        words = shlex.split(command)
+        if words and shutil.which(words[0]):
+            return words
+    raise FileNotFoundError("no C compiler was found: install one, or name it in CC")
+
+
+def _load(compiler: list[str]) -> ctypes.CDLL:
+    """From the cache, or built. Raises OSError and subprocess.SubprocessError."""
+    kept = _cache() / f"memory-{_digest(compiler)}.so"
+    with contextlib.suppress(OSError):  # not there yet, or damaged
+        return ctypes.CDLL(str(kept))
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder, kept.name)
+        subprocess.run(
+            [*compiler, *FLAGS, str(SOURCES / "memory.c"), "-o", str(built)],
+            check=True, capture_output=True, text=True, timeout=LONGEST_BUILD_S,
+        )  # fmt: skip
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            whole = kept.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(built, whole)
+            whole.replace(kept)
+        except OSError:  # a home that cannot be written to; what is loaded needs no file
+            return ctypes.CDLL(str(built))
+    return ctypes.CDLL(str(kept))
+
+
+def _cache() -> Path:
+    """The user's folder for what can be made again (XDG Base Directory Specification)."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(folder, __name__.partition(".")[0])
+
+
+def _digest(compiler: list[str]) -> str:
+    """Of all that decides what is built."""
+    found = hashlib.sha256(repr((compiler, FLAGS, platform.machine(), _cpu())).encode())
+    for source in sorted(SOURCES.iterdir()):
+        found.update(source.name.encode() + b"\0" + source.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _cpu() -> str:
+    """What the CPU can do; a home may be shared by machines with several kinds."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -1,0 +1,134 @@
+/* One chunk of the exact linear memory of one row, and its gradients.
+ *
+ * C tokens, D key width, V value width; notation as in memory_linear.py. A state is [D, 2 V]: each
+ * row of M and beside it that of S.
+ */
+#ifndef LINEAR_CHUNK_H
+#define LINEAR_CHUNK_H
+
+#include "decay.h"
+
+typedef struct {
+    long size, keys, values; /* C, D, V */
+    const float *k, *q;      /* [C, D] */
+    const float *v;          /* [C, V] */
+    const float *rate;       /* [C] theta */
+    Decay decay;
+} Chunk;
+
+/* Room for what both passes make in between. */
+typedef struct {
+    float *turned; /* [D, C] keys */
+    float *mixes;  /* [2 C, C] k_t . k_j times spread of t - 1, then q_t . k_j times that of t */
+    float *found;  /* [2 C, 2 V] */
+    float *writes; /* [C, V] theta e */
+    float *both;   /* [C, 2 V] writes times their weights in M_C, and in S_C */
+} Room;
+
+static long room_for(long size, long keys, long values) {
+    return keys * size + 2 * size * size + 4 * size * values + 3 * size * values;
+}
+
+static Room room_at(float *at, long size, long keys, long values) {
+    Room room;
+    room.turned = at;
+    room.mixes = room.turned + keys * size;
+    room.found = room.mixes + 2 * size * size;
+    room.writes = room.found + 4 * size * values;
+    room.both = room.writes + size * values;
+    return room;
+}
+
+/* k_t . k_j and q_t . k_j, [2 C, C]. */
+static void scores_of(Chunk c, const float *turned, float *scores) {
+    long size = c.size;
+    product(size, size, c.keys, plain(c.k, c.keys), turned, size, scores, size);
+    product(size, size, c.keys, plain(c.q, c.keys), turned, size, scores + size * size, size);
+}
+
+/* What a token's key finds of the writes before it, by row of `spread`; nothing at first. */
+INLINE void mixed(long size, const float *scores, const float *spread, float *mixes) {
+    for (long j = 0; j < size; j++) mixes[j] = 0;
+    for (long i = 0; i < (size - 1) * size; i += LANES)
+        *(lanes *)(mixes + size + i) =
+            *(const lanes *)(scores + size + i) * *(const lanes *)(spread + i);
+    for (long i = 0; i < size * size; i += LANES)
+        *(lanes *)(mixes + size * size + i) =
+            *(const lanes *)(scores + size * size + i) * *(const lanes *)(spread + i);
+}
+
+/* out = weights of the first half of x [2 V] and of the second, added up. */
+INLINE void weighted(long values, const float *x, float first, float second, float *out) {
+    for (long i = 0; i < values; i += LANES)
+        *(lanes *)(out + i) =
+            first * *(const lanes *)(x + i) + second * *(const lanes *)(x + values + i);
+}
+
+/* [first x, second x]. */
+INLINE void twice(long values, const float *x, float first, float second, float *out) {
+    scaled(values, first, x, out, 0);
+    scaled(values, second, x, out + values, 0);
+}
+
+/* The state [D, 2 V] after a chunk that writes nothing. */
+INLINE void fade(Chunk c, long keys, long values, const float *state, float *after) {
+    long last = c.size - 1;
+    float weights = c.decay.weights[last], momentum = c.decay.momentum[last];
+    float coast = c.decay.coast[last];
+    for (long i = 0; i < keys; i++, state += 2 * values, after += 2 * values)
+        for (long j = 0; j < values; j += LANES) {
+            lanes momenta = *(const lanes *)(state + values + j);
+            *(lanes *)(after + j) = weights * *(const lanes *)(state + j) + momentum * momenta;
+            *(lanes *)(after + values + j) = coast * momenta;
+        }
+}
+
+/* Take the writes [C, V] of the inputs `turned` [D, C] from a state that has faded. */
+static void take_writes(Chunk c, long keys, long values, const float *turned, const float *writes,
+                        float *both, float *after) {
+    long size = c.size, last = (size - 1) * size;
+    for (long t = 0; t < size; t++)
+        twice(values, writes + t * values, c.decay.spread[last + t], c.decay.moved[last + t],
+              both + t * 2 * values);
+    take_product(keys, 2 * values, size, plain(turned, size), both, 2 * values, after, 2 * values);
+}
+
+/* Errors e [C, V] and `room.writes`, from what keys found [C, V], already less the values. */
+static void substitute(Chunk c, Room room, float *errors) {
+    long size = c.size, values = c.values;
+    for (long t = 0; t < size; t++) {
+        const float *mix = room.mixes + t * size;
+        float *error = errors + t * values;
+        for (long i = 0; i < values; i += LANES) {
+            lanes sum = *(lanes *)(error + i);
+            for (long j = 0; j < t; j++) sum -= mix[j] * *(lanes *)(room.writes + j * values + i);
+            *(lanes *)(error + i) = sum;
+            *(lanes *)(room.writes + t * values + i) = c.rate[t] * sum;
+        }
+    }
+}
+
+static void chunk_forward(Chunk c, const float *state, Room room, float *read, float *errors,
+                          float *after) {
+    long size = c.size, keys = c.keys, values = c.values, wide = 2 * values;
+    Decay d = c.decay;
+    transpose(size, keys, c.k, keys, room.turned, size);
+    scores_of(c, room.turned, room.mixes);
+    mixed(size, room.mixes, d.spread, room.mixes);
+    product(size, wide, keys, plain(c.k, keys), state, wide, room.found, wide);
+    product(size, wide, keys, plain(c.q, keys), state, wide, room.found + size * wide, wide);
+    for (long t = 0; t < size; t++) {
+        weighted(values, room.found + t * wide, d.weights[t - 1], d.momentum[t - 1],
+                 errors + t * values);
+        scaled(values, -1, c.v + t * values, errors + t * values, 1);
+        weighted(values, room.found + (size + t) * wide, d.weights[t], d.momentum[t],
+                 read + t * values);
+    }
+    substitute(c, room, errors);
+    take_product(size, values, size, plain(room.mixes + size * size, size), room.writes, values,
+                 read, values);
+    fade(c, keys, values, state, after);
+    take_writes(c, keys, values, room.turned, room.writes, room.both, after);
+}
+
+#endif
