@@ -1,29 +1,20 @@
-"""The memory's C: the numbers and gradients of torch's form, and torch where C cannot be had."""
+"""The memory's C: the numbers and gradients of torch's form."""
 
-import shutil
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
-from reference_reasoner.models import memory_native, native_library
+from reference_reasoner.models import memory_native
 from reference_reasoner.models.memory_native import native_backward, native_forward, native_serves
 from reference_reasoner.models.memory_operators import by_chunk
-from reference_reasoner.models.native_arguments import Given
-from reference_reasoner.models.native_library import library
 from reference_reasoner.models.neural_memory import MemoryConfig, NeuralMemory
 
+from .c_compiler import needs_c
 from .memory_cases import normal, unit
 
 ROWS, TOKENS, CHUNK, KEYS, FEATURES, VALUES = 3, 48, 16, 32, 48, 16
-COMPILERS = ("cc", "gcc", "clang")
-needs_c = pytest.mark.skipif(
-    not any(map(shutil.which, COMPILERS)), reason="no C compiler on this machine"
-)
 FORMS = pytest.mark.parametrize("deep", [False, True], ids=["linear", "deep"])
 
 
@@ -135,9 +126,9 @@ def test_a_compiled_memory_is_its_own_eager_twin(
     depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    real = memory_native._call
+    real = memory_native.call
     monkeypatch.setattr(
-        memory_native, "_call", lambda name, *rest: (calls.append(name), real(name, *rest))
+        memory_native, "call", lambda name, *rest: (calls.append(name), real(name, *rest))
     )
     torch.manual_seed(0)
     config = MemoryConfig(heads=2, depth=depth, features=32, chunk=32)
@@ -165,85 +156,3 @@ def test_it_takes_float32_in_whole_tiles() -> None:
     assert not native_serves(tokens, states, CHUNK - 4)
     assert not native_serves(tokens, [states[0][..., :24]], CHUNK)
     assert not native_serves([tokens[0].to("meta")], states, CHUNK)
-
-
-@pytest.fixture
-def unbuilt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A cache with nothing in it, in a folder that is not there."""
-    library.cache_clear()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    yield tmp_path / "cache"
-    library.cache_clear()
-
-
-@needs_c
-def test_it_is_built_once(unbuilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert library() is not None
-    (kept,) = (unbuilt / "reference_reasoner").iterdir()
-    library.cache_clear()
-    monkeypatch.setattr(native_library.subprocess, "run", lambda *_, **__: pytest.fail("again"))
-    assert library() is not None
-    assert [*kept.parent.iterdir()] == [kept]
-
-
-@needs_c
-def test_changed_c_is_built_anew(
-    unbuilt: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(native_library, "SOURCES", tmp_path / "native")
-    shutil.copytree(Path(native_library.__file__).with_name("native"), tmp_path / "native")
-    for count in (1, 2):
-        library.cache_clear()
-        assert library() is not None
-        assert len([*(unbuilt / "reference_reasoner").iterdir()]) == count
-        with (tmp_path / "native" / "decay.h").open("a") as header:
-            header.write("/* other words */\n")
-
-
-@needs_c
-def test_a_damaged_file_is_built_anew(unbuilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_library, "_digest", lambda compiler: "x")
-    damaged = unbuilt / "reference_reasoner" / "memory-x.so"
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(b"half of it")
-    assert library() is not None
-    assert damaged.stat().st_size > 10_000
-
-
-@needs_c
-def test_a_home_that_cannot_be_written_to_is_no_obstacle(unbuilt: Path) -> None:
-    unbuilt.write_text("a file where a folder should be")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert library() is not None
-
-
-def test_without_a_compiler_torch_serves(unbuilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(native_library.shutil, "which", lambda name: None)
-    tokens, states, *_ = _case(deep=False).single()
-    with pytest.warns(UserWarning, match="no C compiler was found: install one, or name it in CC"):
-        assert not native_serves(tokens, states, CHUNK)
-    assert not unbuilt.exists()
-
-
-@pytest.mark.skipif(shutil.which("false") is None, reason="no command that fails")
-def test_a_compiler_that_fails_is_named(unbuilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CC", "false --of=this")
-    with pytest.warns(UserWarning, match="does not serve.*false.*torch's own operators do"):
-        assert library() is None
-    assert not unbuilt.exists()
-
-
-@needs_c
-def test_what_goes_wrong_inside_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens, states, *_ = _case(deep=False).single()
-    given = (tokens, states, [], None, CHUNK)
-    monkeypatch.setattr(memory_native, "library", lambda: {"memory_forward": lambda *_: 1})
-    with pytest.raises(MemoryError, match="no memory left for the chunks"):
-        native_forward(*given, training=False, keep=False)
-    monkeypatch.setattr(memory_native, "library", lambda: None)
-    with pytest.raises(RuntimeError, match="is gone"):
-        native_forward(*given, training=False, keep=False)
-    with pytest.raises(ValueError, match="keep does not lie row by row"):
-        Given.of(keep=torch.zeros(4, 4).T)

@@ -418,6 +418,22 @@ OF_MEMORY = (
         test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[one--deep]",
     ),
     Breakage(
+        what="C: lengths of keys and queries get gradients",
+        file="models/native/pairs.h",
+        old="along = total(product) * inverse * inverse",
+        new="along = 0",
+        test="models/test_memory_fused.py::"
+        "test_numbers_and_gradients_are_those_of_the_steps_apart[4-linear]",
+    ),
+    Breakage(
+        what="C: a convolution's gradient stops at its chunk",
+        file="models/native/pairs.h",
+        old="mixed[size * width + i] = mixed[i]",
+        new="mixed[size * width + i] = 0",
+        test="models/test_memory_fused.py::"
+        "test_numbers_and_gradients_are_those_of_the_steps_apart[4-linear]",
+    ),
+    Breakage(
         what="C writes into the state that it was given",
         file="models/memory_native.py",
         old="return state.mT.clone(memory_format=torch.contiguous_format)",
@@ -429,7 +445,7 @@ OF_MEMORY = (
         file="models/native_library.py",
         old="for source in sorted(SOURCES.iterdir()):",
         new="for source in ():",
-        test=f"{NATIVE}::test_changed_c_is_built_anew",
+        test="models/test_native_library.py::test_changed_c_is_built_anew",
     ),
     Breakage(
         what="a projection's weight gets another input's gradient",

@@ -3,11 +3,13 @@
 A chunk of one row is a dozen products so small that asking torch for one takes as long as
 computing it; native/ does all chunks of a row in one call, in the cache of one core, and rows side
 by side on as many threads as torch has. Shapes are those of memory_by_chunk.py; C holds a state
-the other way round, see native_arguments.py. Tokens come as (q, k, v, rate, log_keep,
-log_momentum), and of a deep memory inner_rate.
+the other way round, see native_arguments.py.
+
+Tokens come as (q, k, v, rate, log_keep, log_momentum), and of a deep memory inner_rate. Or, with
+`heads`, as (projections [B, T, 3 W], taps [3 W, J], rate ...): queries, keys and values are then
+made chunk by chunk, too, and nothing of them is written down, see memory_fused.py.
 """
 
-import ctypes
 from collections.abc import Sequence
 
 import torch
@@ -15,23 +17,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 from torch.nn.functional import pad
 
-from .native_arguments import Arguments, Back, Given, Grads, Results
-from .native_library import library
-
-UNIT = 16
-"""Lengths that C takes are multiples of it, so that none of its tiles is cut."""
+from .native_arguments import Back, Given, Grads, Results
+from .native_library import UNIT, call, is_built
 
 
 def native_serves(tokens: Sequence[Tensor], states: Sequence[Tensor], chunk: int) -> bool:
     """Whether C stands in for torch with these inputs, of which all are of one kind."""
     sizes = [chunk, *(size for state in states for size in (state.shape[1] // 2, state.shape[2]))]
     plain = tokens[0].dtype == torch.float32 and tokens[0].device.type == "cpu"
-    return plain and all(size % UNIT == 0 for size in sizes) and _is_there()
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _is_there() -> bool:
-    return library() is not None
+    return plain and all(size % UNIT == 0 for size in sizes) and is_built()
 
 
 def native_forward(
@@ -43,15 +37,16 @@ def native_forward(
     *,
     training: bool,
     keep: bool,
+    heads: int = 0,
 ) -> list[Tensor]:
     """The results of memory_by_chunk.py; for training, chunks' starts and errors after them."""
-    deep, (rows, length) = len(states) == 2, tokens[0].shape[:2]
+    deep, (rows, length) = len(states) == 2, tokens[2 if heads else 3].shape
     after = [_flipped(state) for state in states]
     # a deep memory's results have the last start in any case
     chunks = length // chunk
     kept = chunks if training or keep else int(deep)
     starts = [x.new_empty(rows, kept, *x.shape[1:]) for x in after]
-    read, errors = (tokens[2].new_empty(tokens[2].shape) for _ in range(2))
+    read, errors = (tokens[0].new_empty(rows, length, after[-1].shape[2] // 2) for _ in range(2))
     unit = read.new_empty(rows, length, after[-1].shape[1]) if deep and keep else None
     if not is_fake(read):
         first, second = _layers(after)
@@ -61,7 +56,7 @@ def native_forward(
             first_starts=firsts, second_starts=seconds, begin=chunks - kept,
         )  # fmt: skip
         flipped = [_flipped(x) for x in initial]
-        _call("memory_forward", _given(tokens, flipped, resets, chunk, after), results)
+        call("memory_forward", _given(tokens, flipped, resets, chunk, after, heads), results)
     found = [read, *(x.mT for x in after)]
     if deep:
         found += [_weights(x[:, -1]).mT for x in starts]
@@ -77,6 +72,7 @@ def native_backward(
     resets: Tensor | None,
     saved: Sequence[Tensor],
     grads: Sequence[Tensor],
+    heads: int = 0,
 ) -> list[Tensor]:
     """Gradients of the tokens, the states and, with resets, the initial ones.
 
@@ -88,12 +84,15 @@ def native_backward(
     by_starts, by_tokens = _of_starts(starts, grads[1 + layers :])
     by_initial = [] if resets is None else [torch.zeros_like(x) for x in by_states]
     by_inputs = [x.new_empty(x.shape) for x in tokens]
+    if heads:  # of the taps row by row
+        by_inputs[1] = errors.new_empty(len(errors), tokens[1].shape[1], 3, errors.shape[2])
     if not is_fake(errors):
-        names = zip(("q", "k", "v", "rate", "keep", "eta", "inner_rate"), by_inputs, strict=False)
+        names = ("projected", "weights") if heads else ("q", "k", "v")
+        named = zip((*names, "rate", "keep", "eta", "inner_rate"), by_inputs, strict=False)
         (first, second), initial = _layers(by_states), _layers(by_initial)
         by = Grads.of(
             first=first, second=second, first_initial=initial[0], second_initial=initial[1],
-            **dict(names),
+            **dict(named),
         )  # fmt: skip
         (firsts, seconds), by_of_starts = _layers(starts), _layers(by_starts)
         by_unit, by_errors = _layers(by_tokens)
@@ -103,8 +102,11 @@ def native_backward(
             by_first_starts=by_of_starts[0], by_second_starts=by_of_starts[1],
             begin=chunks - (by_starts[0].shape[1] if by_starts else 0),
         )  # fmt: skip
-        size = tokens[0].shape[1] // chunks
-        _call("memory_backward", _given(tokens, [], resets, size, by_states), back, by)
+        size = errors.shape[1] // chunks
+        call("memory_backward", _given(tokens, [], resets, size, by_states, heads), back, by)
+    if heads:
+        by_rows = by_inputs[1].view(-1, heads, *by_inputs[1].shape[1:]).sum(0)  # [H, J, 3, D]
+        by_inputs[1] = by_rows.permute(2, 0, 3, 1).reshape(tokens[1].shape)
     return [*by_inputs, *(x.mT for x in (*by_states, *by_initial))]
 
 
@@ -133,26 +135,35 @@ def _given(
     resets: Tensor | None,
     chunk: int,
     states: Sequence[Tensor],
+    heads: int,
 ) -> Given:
-    q, k, v, rate, log_keep, log_momentum, *inner = (x.contiguous() for x in tokens)
+    asked = _projections(tokens[0], tokens[1], heads) if heads else _pairs(*tokens[:3])
+    rate, log_keep, log_momentum, *inner = (x.contiguous() for x in tokens[2 if heads else 3 :])
     first, second = _layers(initial)
+    width = states[0].shape[1]
     return Given.of(
-        threads=torch.get_num_threads(), rows=q.shape[0], tokens=q.shape[1], size=chunk,
-        keys=q.shape[2], features=states[-1].shape[1] if inner else 0, values=v.shape[2],
-        q=q, k=k, v=v, rate=rate, keep=log_keep.exp(), eta=log_momentum.exp(),
+        threads=torch.get_num_threads(), rows=rate.shape[0], tokens=rate.shape[1], size=chunk,
+        keys=width, features=states[-1].shape[1] if inner else 0, values=states[-1].shape[2] // 2,
+        rate=rate, keep=log_keep.exp(), eta=log_momentum.exp(),
         inner_rate=inner[0] if inner else None,
         resets=None if resets is None else resets.contiguous(),
         first_initial=first, second_initial=second,
+        **asked,
     )  # fmt: skip
 
 
-def _call(name: str, *arguments: Arguments) -> None:
-    """Raises MemoryError where C gets none to work in."""
-    built = library()
-    if built is None:
-        raise RuntimeError("the memory's C was there when the model was compiled, and is gone")
-    if built[name](*map(ctypes.byref, arguments)):
-        raise MemoryError("there is no memory left for the chunks of a long-term memory")
+def _pairs(q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor | int]:
+    return {"q": q.contiguous(), "k": k.contiguous(), "v": v.contiguous()}
+
+
+def _projections(projected: Tensor, taps: Tensor, heads: int) -> dict[str, Tensor | int]:
+    channels, count = taps.shape
+    if projected.stride()[1:] != (channels, 1):
+        projected = projected.contiguous()
+    return {
+        "heads": heads, "width": channels // 3 // heads, "taps": count,
+        "stride": projected.stride(0), "projected": projected, "weights": taps.T.contiguous(),
+    }  # fmt: skip
 
 
 def _layers(some: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:

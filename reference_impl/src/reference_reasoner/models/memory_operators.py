@@ -182,9 +182,9 @@ def _both_forms(
     """`by_chunk`'s results, and, for training, what `_both_forms_back` needs."""
     if native:
         given = (tokens, states, initial, resets, chunk)
-        return _own(native_forward(*given, training=training, keep=keep), [*states, *initial])
+        return own(native_forward(*given, training=training, keep=keep), [*states, *initial])
     found = _forward(tokens, states, initial, resets, chunk, keep, training)
-    return _own(found, [*states, *initial])
+    return own(found, [*states, *initial])
 
 
 def _both_forms_back(
@@ -196,11 +196,11 @@ def _both_forms_back(
 ) -> list[Tensor]:
     """The gradients of all that `_both_forms` was given, in one list."""
     if native:
-        return _own(native_backward(tokens, resets, saved, grads), grads)
-    return _own(_backward(tokens, resets, saved, grads), grads)
+        return own(native_backward(tokens, resets, saved, grads), grads)
+    return own(_backward(tokens, resets, saved, grads), grads)
 
 
-def _own(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
+def own(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
     """As an operator's results have to be: row by row in memory that is no other tensor's, too."""
     # the size is asked for so that torch.compile need not know it
     return [

@@ -14,8 +14,9 @@ from torch.nn.functional import normalize
 
 from .memory_pairs import PairsByBlock, by_head
 from .memory_scan import State
-from .neural_memory import NeuralMemory, activated
+from .neural_memory import NeuralMemory
 from .projection import projected
+from .short_convolution import activated
 from .written_memory import Written, read_written
 
 

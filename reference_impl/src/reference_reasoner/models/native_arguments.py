@@ -1,8 +1,9 @@
-"""What native/memory.c is called with: its structures, of addresses of tensors.
+"""What the C of native/ is called with: its structures, of addresses of tensors.
 
-N rows, T tokens in G chunks, D key width, F features (0: a linear memory), V value width; K = F, or
-D where there are none. All are float32 and lie row by row in memory; a state is [N, D, 2 F] or
-[N, K, 2 V], a row of weights and beside it that of momentum. What may be missing is None.
+B batch, H heads, N = B H rows, T tokens in G chunks, D key width, F features (0: a linear memory),
+V value width; K = F, or D where there are none. All are float32 and lie row by row in memory; a
+state is [N, D, 2 F] or [N, K, 2 V], a row of weights and beside it that of momentum. What may be
+missing is None.
 """
 
 import ctypes
@@ -20,11 +21,12 @@ class Arguments(ctypes.Structure):
 
     @classmethod
     def of(cls, **values: Tensor | int | None) -> Self:
-        """Of all its fields. Raises ValueError for a tensor with gaps."""
+        """Of its fields; others are 0 or None. Raises ValueError for a tensor with gaps."""
         made = cls()
         made.held = [x for x in values.values() if isinstance(x, Tensor)]
         for name, value in values.items():
-            if isinstance(value, Tensor) and not value.is_contiguous():
+            apart = name == "projected"  # its stride is told
+            if isinstance(value, Tensor) and not (apart or value.is_contiguous()):
                 raise ValueError(f"{name} does not lie row by row in memory: {value.stride()}")
             setattr(made, name, value.data_ptr() if isinstance(value, Tensor) else value)
         return made
@@ -37,6 +39,10 @@ class Given(Arguments):
         *((name, _NUMBER) for name in ("threads", "rows", "tokens", "size")),
         *((name, _NUMBER) for name in ("keys", "features", "values")),
         *((name, _ADDRESS) for name in ("q", "k", "v")),  # [N, T, D], [N, T, D], [N, T, V]
+        # or the projections that they are made of, of H heads and J taps
+        *((name, _NUMBER) for name in ("heads", "width", "taps", "stride")),
+        ("projected", _ADDRESS),  # [B, T, 3 W], `stride` numbers from batch to batch
+        ("weights", _ADDRESS),  # [J, 3 W]
         *((name, _ADDRESS) for name in ("rate", "keep", "eta", "inner_rate")),  # [N, T]
         ("resets", _ADDRESS),  # bool [N, G]
         *((name, _ADDRESS) for name in ("first_initial", "second_initial")),
@@ -70,6 +76,7 @@ class Grads(Arguments):
 
     _fields_ = (
         *((name, _ADDRESS) for name in ("q", "k", "v", "rate", "keep", "eta", "inner_rate")),
+        *((name, _ADDRESS) for name in ("projected", "weights")),  # the latter [N, J, 3, D]
         *((name, _ADDRESS) for name in ("first", "second")),
         *((name, _ADDRESS) for name in ("first_initial", "second_initial")),
     )

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from .memory_deep import DeepState, Position, deep_step, read_deep
+from .memory_fused import fused_memory
 from .memory_gates import Gates
 from .memory_linear import LinearState, linear_step
 from .memory_pairs import PairsByBlock, by_head
 from .memory_scan import State, scan_memory
 from .memory_set import set_memory
 from .projection import Projection
-from .short_convolution import ShortConvolution
+from .short_convolution import ShortConvolution, activated
 from .token_gates import TokenGates
 from .trm_wrapper import truncated_normal
 from .written_memory import Written
@@ -203,17 +204,25 @@ class NeuralMemory(nn.Module):
         later = projected
         if prefix:  # what is cut out of a tensor is copied on the way back
             later, gates = projected[:, prefix:], Gates(*(gate[:, prefix:] for gate in gates))
-        heads = self.pairs(later, documents)
-        with torch.autocast(x.device.type, enabled=False):
-            read, after, written = scan_memory(
-                heads, gates, state, documents,
-                chunk=self.config.chunk, gradient=self.config.gradient,
-                momentum=self.config.momentum, keep=keep,
-            )  # fmt: skip
-            if prefix:
-                query = self.pairs(projected[:, :prefix]).query
+        read, after, written = self._scan(later, gates, state, documents, keep=keep)
+        if prefix:
+            query = self.pairs(projected[:, :prefix]).query
+            with torch.autocast(x.device.type, enabled=False):
                 read = torch.cat([self.read(query, state), read], 1)
         return self.output(read, x), self._cache(after, projected, prefix), written
+
+    def _scan(
+        self, x: Tensor, gates: Gates, state: State, documents: Tensor | None, *, keep: bool
+    ) -> tuple[Tensor, State, Written]:
+        """`scan_memory` of projections x [B, T, 3 W]."""
+        chunk, gradient, taps = self.config.chunk, self.config.gradient, self.convolution.weight
+        if documents is None and not keep:
+            fused = fused_memory(x, taps, self.config.heads, gates, state, chunk, gradient)
+            if fused is not None:
+                return *fused, Written(())
+        heads, how = self.pairs(x, documents), {"momentum": self.config.momentum, "keep": keep}
+        with torch.autocast(x.device.type, enabled=False):
+            return scan_memory(heads, gates, state, documents, chunk, gradient, **how)
 
     def _cache(self, state: State, projected: Tensor, prefix: int) -> MemoryCache:
         return MemoryCache(state, self.convolution.tail(projected[:, prefix:]))
@@ -237,8 +246,3 @@ class NeuralMemory(nn.Module):
         joined = read.view(len(x), -1, *read.shape[1:]).transpose(1, 2).flatten(2)
         out: Tensor = self.out((joined * self.norm).to(x.dtype))
         return out
-
-
-def activated(mixed: Tensor) -> Tensor:
-    """SiLU, in at least float32."""
-    return nn.functional.silu(mixed.to(torch.promote_types(mixed.dtype, torch.float32)))

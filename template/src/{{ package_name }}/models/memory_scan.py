@@ -21,9 +21,9 @@ def scan_memory(
     gates: Gates,
     state: State,
     documents: Tensor | None,
-    *,
     chunk: int,
     gradient: Gradient,
+    *,
     momentum: bool = True,
     keep: bool = False,
 ) -> tuple[Tensor, State, Written]:

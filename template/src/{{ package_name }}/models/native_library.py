@@ -1,6 +1,7 @@
 """The C of the folder native/, built by the machine's own compiler when it is first asked for.
 
-It is kept in the user's cache under a name that its text, the compiler, its flags and the CPU give.
+It is for compiled models on CPUs: torch.compile needs a compiler anyway. What is built is kept in
+the user's cache under a name that its text, the compiler, its flags and the CPU give.
 """
 
 import contextlib
@@ -16,14 +17,33 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import torch
+
 SOURCES = Path(__file__).with_name("native")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-fopenmp")
 LONGEST_BUILD_S = 120
+UNIT = 16
+"""Lengths that C takes are multiples of it, so that no vector and no tile is cut."""
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_built() -> bool:
+    """Whether there is a library; it is built where it has not been."""
+    return library() is not None
+
+
+def call(name: str, *arguments: ctypes.Structure) -> None:
+    """One of its functions. Raises MemoryError where that gets no memory to work in."""
+    built = library()
+    if built is None:
+        raise RuntimeError("the memory's C was there when the model was compiled, and is gone")
+    if built[name](*map(ctypes.byref, arguments)):
+        raise MemoryError("there is no memory left for the chunks of a long-term memory")
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """memory.c, ready to be called; None, after a warning that says why, where it cannot be had."""
+    """What the folder gives; None, after a warning that says why, where it cannot be had."""
     try:
         return _load(_compiler())
     except (OSError, subprocess.SubprocessError) as error:
@@ -53,7 +73,7 @@ def _load(compiler: list[str]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder, kept.name)
         subprocess.run(
-            [*compiler, *FLAGS, str(SOURCES / "memory.c"), "-o", str(built)],
+            [*compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.c"))), "-o", str(built)],
             check=True, capture_output=True, text=True, timeout=LONGEST_BUILD_S,
         )  # fmt: skip
         try:

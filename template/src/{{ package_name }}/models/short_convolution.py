@@ -51,3 +51,8 @@ class ShortConvolution(nn.Module):
         weight = self.weight[: x.shape[-1]].to(x.dtype)
         out = (window * weight.flip(1).T).sum(1, keepdim=True)
         return out, window[:, 1:]
+
+
+def activated(mixed: Tensor) -> Tensor:
+    """SiLU, in at least float32."""
+    return nn.functional.silu(mixed.to(torch.promote_types(mixed.dtype, torch.float32)))

@@ -7,6 +7,7 @@
 #define LINEAR_CHUNK_H
 
 #include "decay.h"
+#include "products.h"
 
 typedef struct {
     long size, keys, values; /* C, D, V */

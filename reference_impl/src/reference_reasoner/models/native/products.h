@@ -1,30 +1,18 @@
 /* Products of small matrices in float32, rows one after another in memory.
  *
  * A tile of the result stays in registers while all of its sums grow. Rows and columns are
- * multiples of 16, as memory_native.py sees to, so that no tile is cut. Vectors are those of the
- * compiler (gcc, clang), as long as the CPU's are.
+ * multiples of 16, as native_library.py's callers see to, so that no tile is cut.
  */
 #ifndef PRODUCTS_H
 #define PRODUCTS_H
 
-#define INLINE static inline __attribute__((always_inline))
+#include "lanes.h"
 
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define ROWS 8 /* times two vectors: half of the 32 registers hold sums */
 #else
 #define ROWS 4
 #endif
-
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int four_of __attribute__((vector_size(16)));
 
 /* A product's left side, as it stands or transposed: element (i, k) is at[i * row + k * column]. */
 typedef struct {
@@ -85,47 +73,27 @@ static void take_product(long rows, long columns, long depth, Left a, const floa
     multiply(rows, columns, depth, a, b, b_width, out, out_width, -1, 1);
 }
 
-/* out [columns, rows] = x [rows, columns] transposed. */
+INLINE void transpose_four(const float *x, long width, float *out, long out_width) {
+    four a = *(const four *)x, b = *(const four *)(x + width);
+    four c = *(const four *)(x + 2 * width), d = *(const four *)(x + 3 * width);
+    four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    four AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    four CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(four *)out = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(four *)(out + out_width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(four *)(out + 2 * out_width) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+    *(four *)(out + 3 * out_width) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+}
+
+/* out [columns, rows] = x [rows, columns] transposed, by squares whose lines the cache keeps. */
 static void transpose(long rows, long columns, const float *x, long width, float *out,
                       long out_width) {
-    for (long i = 0; i < rows; i += 4)
-        for (long j = 0; j < columns; j += 4) {
-            four a = *(const four *)(x + i * width + j);
-            four b = *(const four *)(x + (i + 1) * width + j);
-            four c = *(const four *)(x + (i + 2) * width + j);
-            four d = *(const four *)(x + (i + 3) * width + j);
-            four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-            four AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-            four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-            four CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-            float *to = out + j * out_width + i;
-            *(four *)to = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-            *(four *)(to + out_width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-            *(four *)(to + 2 * out_width) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
-            *(four *)(to + 3 * out_width) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
-        }
-}
-
-INLINE float total(lanes x) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
-}
-
-/* <a, b> over `size` numbers. */
-INLINE float dot(long size, const float *a, const float *b) {
-    lanes sum = {0};
-    for (long i = 0; i < size; i += LANES) sum += *(const lanes *)(a + i) * *(const lanes *)(b + i);
-    return total(sum);
-}
-
-/* out = a x, or with `add` that much more. */
-INLINE void scaled(long size, float a, const float *x, float *out, int add) {
-    for (long i = 0; i < size; i += LANES) {
-        lanes more = a * *(const lanes *)(x + i);
-        if (add) more += *(lanes *)(out + i);
-        *(lanes *)(out + i) = more;
-    }
+    for (long row = 0; row < rows; row += 16)
+        for (long column = 0; column < columns; column += 16)
+            for (long i = row; i < row + 16; i += 4)
+                for (long j = column; j < column + 16; j += 4)
+                    transpose_four(x + i * width + j, width, out + j * out_width + i, out_width);
 }
 
 #endif

@@ -7,7 +7,7 @@
 #ifndef DECAY_H
 #define DECAY_H
 
-#include "products.h"
+#include "lanes.h"
 
 typedef struct {
     const float *keep, *eta;     /* [C] 1 - alpha, and eta */

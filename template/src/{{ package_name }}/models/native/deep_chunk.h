@@ -7,27 +7,10 @@
 #ifndef DEEP_CHUNK_H
 #define DEEP_CHUNK_H
 
+#include "activation.h"
 #include "linear_backward.h"
 
-typedef int whole __attribute__((vector_size(4 * LANES)));
 #define EPSILON 1e-6f
-
-/* e^x to 2e-7: 2^n times the series of e^r, |r| <= ln 2 / 2. */
-INLINE lanes exponential(lanes x) {
-    const lanes one = (lanes){0} + 1;
-    x = (lanes)(((whole)x & (x > -87)) | ((whole)(one * -87) & ~(x > -87)));
-    x = (lanes)(((whole)x & (x < 88)) | ((whole)(one * 88) & ~(x < 88)));
-    lanes n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-    lanes r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-    lanes sum = one / 5040;
-    const float inverse[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1, 1};
-    for (int i = 0; i < 7; i++) sum = sum * r + inverse[i];
-    return (lanes)((__builtin_convertvector(n, whole) + 127) << 23) * sum;
-}
-
-INLINE lanes sigmoid(lanes z) { return 1 / (1 + exponential(-z)); }
-
-INLINE float root(float x) { return __builtin_sqrtf(x); }
 
 /* n(silu(z)) of tokens [C, F], and what each was multiplied by to have length 1. */
 static void features_of(long size, long width, const float *z, float *unit, float *inverse) {
@@ -51,7 +34,7 @@ static void features_backward(long size, long width, const float *z, const float
         for (long i = 0; i < width; i += LANES) {
             lanes input = *(const lanes *)(z + i), gate = sigmoid(input);
             lanes across = *(const lanes *)(grad + i) - along * *(const lanes *)(unit + i);
-            *(lanes *)(out + i) = inverse[t] * across * gate * (1 + input * (1 - gate));
+            *(lanes *)(out + i) = inverse[t] * across * slope(input, gate);
         }
     }
 }
@@ -65,7 +48,7 @@ INLINE void through_correction(long width, const float *z, const float *unit, fl
     for (long i = 0; i < width; i += LANES) {
         lanes u = *(const lanes *)(unit + i), b = *(lanes *)(back + i);
         lanes input = *(const lanes *)(z + i), gate = sigmoid(input);
-        lanes by_across = *(lanes *)(grad + i) * gate * (1 + input * (1 - gate));
+        lanes by_across = *(lanes *)(grad + i) * slope(input, gate);
         by_inverse_of += by_across * (b - along * u);
         against_of += inverse * by_across * u;
     }
@@ -73,7 +56,7 @@ INLINE void through_correction(long width, const float *z, const float *unit, fl
     for (long i = 0; i < width; i += LANES) {
         lanes u = *(const lanes *)(unit + i), b = *(lanes *)(back + i);
         lanes input = *(const lanes *)(z + i), gate = sigmoid(input);
-        lanes by_across = inverse * *(lanes *)(grad + i) * gate * (1 + input * (1 - gate));
+        lanes by_across = inverse * *(lanes *)(grad + i) * slope(input, gate);
         unit_of -= (by_across * along + b * against) * u;
     }
     /* u = a r and r = (a . a + eps)^-1/2, so that r' = -r^3 a' . a, and a = u / r */
@@ -81,12 +64,12 @@ INLINE void through_correction(long width, const float *z, const float *unit, fl
     for (long i = 0; i < width; i += LANES) {
         lanes u = *(const lanes *)(unit + i), b = *(lanes *)(back + i);
         lanes input = *(const lanes *)(z + i), gate = sigmoid(input);
-        lanes slope = gate * (1 + input * (1 - gate)), given = *(lanes *)(grad + i);
+        lanes steep = slope(input, gate), given = *(lanes *)(grad + i);
         lanes curve = gate * (1 - gate) * (2 + input * (1 - 2 * gate));
-        lanes by_across = inverse * given * slope;
+        lanes by_across = inverse * given * steep;
         lanes by_unit = -(by_across * along + b * against);
         lanes by_active = (by_unit - u * (by_inverse * inverse)) * inverse;
-        *(lanes *)(grad + i) = by_active * slope + inverse * (b - along * u) * given * curve;
+        *(lanes *)(grad + i) = by_active * steep + inverse * (b - along * u) * given * curve;
         *(lanes *)(back + i) = by_across - against * u;
     }
 }

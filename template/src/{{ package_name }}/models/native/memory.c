@@ -1,4 +1,5 @@
 /* The exact memories of memory_by_chunk.py for float32 on CPUs: rows side by side, chunks in turn.
+ * Where projections are given, a chunk's queries, keys and values are made of them on the way.
  *
  * N rows, T tokens in G chunks of C, D key width, F features (0: a linear memory), V value width;
  * K = F, or D where there are none. States are [N, D, 2 F] and [N, K, 2 V]: weights and, beside
@@ -7,10 +8,12 @@
 #include <stdlib.h>
 
 #include "deep_chunk.h"
+#include "pairs.h"
 
 typedef struct {
     long threads, rows, tokens, size, keys, features, values;
-    const float *q, *k, *v;                       /* [N, T, D], [N, T, D], [N, T, V] */
+    const float *q, *k, *v;                       /* [N, T, D], [N, T, D], [N, T, V], or NULL */
+    Projections projections;
     const float *rate, *keep, *eta, *inner_rate;  /* [N, T]; the last is NULL without features */
     const _Bool *resets;                          /* [N, G] or NULL */
     const float *first_initial, *second_initial;  /* what resets set states to, or NULL */
@@ -34,6 +37,7 @@ typedef struct {
 
 typedef struct {
     float *q, *k, *v, *rate, *keep, *eta, *inner_rate;  /* as in `Given` */
+    float *projected, *taps;                            /* [B, T, 3 W], and [N, J, 3, D] by row */
     float *first, *second;                 /* of the states at the end, then at the start */
     float *first_initial, *second_initial; /* added to; NULL without resets */
 } Grads;
@@ -42,27 +46,42 @@ static long inner_keys(const Given *given) {
     return given->features ? given->features : given->keys;
 }
 
-static long decay_room(long size) { return 2 * size * size + 3 * (size + 1); }
+/* Parts of a room begin at whole vectors, as those that lie across two cache lines cost twice. */
+#define LINE 16
 
-/* The chunk that begins at token `begin` of all rows' tokens, in a row; its decay at `room`. */
-static Chunk chunk_at(const Given *given, long begin, float *room) {
-    long size = given->size;
+static long decay_room(long size) { return 2 * size * size + 3 * (size + LINE); }
+
+static long pairs_room(const Given *given) {
+    return given->projections.projected ? KINDS * given->size * given->keys : 0;
+}
+
+/* The `index`-th chunk of a row; what is made for it lies at `room`: its decay, and pairs. */
+static Chunk chunk_at(const Given *given, long row, long index, float *room) {
+    long size = given->size, begin = row * given->tokens + index * size;
     Chunk c;
     c.size = size;
     c.keys = given->keys;
     c.values = given->values;
-    c.k = given->k + begin * c.keys;
-    c.q = given->q + begin * c.keys;
-    c.v = given->v + begin * c.values;
     c.rate = given->rate + begin;
     c.decay.keep = given->keep + begin;
     c.decay.eta = given->eta + begin;
     c.decay.spread = room;
     c.decay.moved = room + size * size;
-    c.decay.weights = c.decay.moved + size * size + 1;
-    c.decay.momentum = c.decay.weights + size + 1;
-    c.decay.coast = c.decay.momentum + size + 1;
+    c.decay.weights = c.decay.moved + size * size + LINE;
+    c.decay.momentum = c.decay.weights + size + LINE;
+    c.decay.coast = c.decay.momentum + size + LINE;
     decay_of(size, c.decay);
+    if (given->projections.projected) {
+        float *q = room + decay_room(size), *k = q + size * c.keys, *v = k + size * c.keys;
+        pairs_of(&given->projections, row, index * size, size, (float *[]){q, k, v});
+        c.q = q;
+        c.k = k;
+        c.v = v;
+    } else {
+        c.q = given->q + begin * c.keys;
+        c.k = given->k + begin * c.keys;
+        c.v = given->v + begin * c.values;
+    }
     return c;
 }
 
@@ -75,7 +94,8 @@ static void forward_row(const Given *given, const Results *results, long row, fl
     long first_size = given->keys * 2 * width, second_size = inner_keys(given) * 2 * given->values;
     float *first = results->first + row * first_size;
     float *second = results->second + row * second_size;
-    float *after = room, *decay = after + second_size, *rest = decay + decay_room(size);
+    float *after = room, *made = after + second_size;
+    float *rest = made + decay_room(size) + pairs_room(given);
     Room inner = room_at(rest, size, inner_keys(given), given->values);
     Layer layer = layer_at(rest + room_for(size, inner_keys(given), given->values), size,
                            given->keys, width, given->values);
@@ -91,7 +111,7 @@ static void forward_row(const Given *given, const Results *results, long row, fl
             copy(first_size, first, results->first_starts + place * first_size);
         if (kept && results->second_starts)
             copy(second_size, second, results->second_starts + place * second_size);
-        Chunk c = chunk_at(given, begin, decay);
+        Chunk c = chunk_at(given, row, chunk, made);
         float *read = results->read + begin * c.values;
         float *errors = results->errors + begin * c.values;
         if (width)
@@ -125,7 +145,13 @@ static DecayGrads decay_grads_at(float *at, long size) {
     return grads;
 }
 
-static long decay_grads_room(long size) { return 2 * size * size + 6 * size + 3; }
+static long decay_grads_room(long size) { return 2 * size * size + 6 * size + LINE; }
+
+static long mixed_room(const Given *given) {
+    return given->projections.projected
+               ? KINDS * (given->size + given->projections.taps - 1) * given->keys
+               : 0;
+}
 
 static void backward_row(const Given *given, const Back *back, const Grads *grads, long row,
                          float *room) {
@@ -133,20 +159,32 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
     long keys = given->keys, values = given->values, inner = inner_keys(given);
     long first_size = keys * 2 * width, second_size = inner * 2 * values;
     long given_starts = chunks - back->begin;
-    float *decay = room, *by_decay = decay + decay_room(size);
-    float *rest = by_decay + decay_grads_room(size);
+    float *made = room, *by_decay = made + decay_room(size) + pairs_room(given);
+    float *by_pairs = by_decay + decay_grads_room(size), *mixed = by_pairs + pairs_room(given);
+    float *rest = mixed + mixed_room(given);
     BackRoom second = back_room_at(rest, size, inner, values);
     Layer layer = layer_at(rest + back_room_for(size, inner, values), size, keys, width, values);
     float *by_first = grads->first + row * first_size;
     float *by_second = grads->second + row * second_size;
+    const Projections *projections = &given->projections;
+    float *by_taps = grads->taps + row * projections->taps * KINDS * keys;
+    for (long i = 0; i < mixed_room(given); i++) mixed[i] = 0;
+    for (long i = 0; projections->projected && i < projections->taps * KINDS * keys; i++)
+        by_taps[i] = 0;
     for (long chunk = chunks - 1; chunk >= 0; chunk--) {
         long at = row * chunks + chunk, begin = at * size;
-        Chunk c = chunk_at(given, begin, decay);
-        ChunkGrads by = {grads->k + begin * keys, grads->q + begin * keys,
-                         grads->v + begin * values, grads->rate + begin,
+        Chunk c = chunk_at(given, row, chunk, made);
+        float *by_tokens[] = {by_pairs, by_pairs + size * keys, by_pairs + 2 * size * keys};
+        if (!projections->projected) {
+            by_tokens[0] = grads->q + begin * keys;
+            by_tokens[1] = grads->k + begin * keys;
+            by_tokens[2] = grads->v + begin * values;
+        }
+        ChunkGrads by = {by_tokens[1], by_tokens[0], by_tokens[2], grads->rate + begin,
                          decay_grads_at(by_decay, size)};
         const float *start = back->second_starts + at * second_size;
-        const float *errors = back->errors + begin * values, *read = back->by_read + begin * values;
+        const float *errors = back->errors + begin * values;
+        const float *read = back->by_read + begin * values;
         const float *by_errors = back->by_errors ? back->by_errors + begin * values : NULL;
         const float *by_unit = back->by_unit ? back->by_unit + begin * width : NULL;
         if (width)
@@ -157,6 +195,9 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
         else
             chunk_backward(c, start, errors, read, by_errors, second, by, by_second);
         decay_backward(size, c.decay, by.decay, grads->keep + begin, grads->eta + begin);
+        if (projections->projected)
+            pairs_backward(projections, row, given->tokens, chunk * size, size, by_tokens, mixed,
+                           grads->projected, by_taps);
         long place = row * given_starts + chunk - back->begin;
         int some = back->by_second_starts && chunk >= back->begin;
         int reset = given->resets && given->resets[at];
@@ -168,15 +209,20 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
     }
 }
 
+/* Its length is a multiple of its alignment, as C asks for. */
+static float *room_of(long numbers) {
+    return aligned_alloc(LINE * sizeof(float), (numbers + LINE - 1) / LINE * LINE * sizeof(float));
+}
+
 /* Both return 0, or 1 where there is no memory to work in. */
 int memory_forward(const Given *given, const Results *results) {
     long inner = inner_keys(given), size = given->size, values = given->values;
-    long room = inner * 2 * values + decay_room(size) + room_for(size, inner, values) +
+    long room = inner * 2 * values + decay_room(size) + pairs_room(given) + room_for(size, inner, values) +
                 layer_for(size, given->keys, given->features, values);
     int failed = 0;
 #pragma omp parallel for num_threads(given->threads) reduction(| : failed)
     for (long row = 0; row < given->rows; row++) {
-        float *at = malloc(room * sizeof(float));
+        float *at = room_of(room);
         if (at)
             forward_row(given, results, row, at);
         else
@@ -188,12 +234,13 @@ int memory_forward(const Given *given, const Results *results) {
 
 int memory_backward(const Given *given, const Back *back, const Grads *grads) {
     long inner = inner_keys(given), size = given->size, values = given->values;
-    long room = decay_room(size) + decay_grads_room(size) + back_room_for(size, inner, values) +
+    long room = decay_room(size) + decay_grads_room(size) + 2 * pairs_room(given) +
+                mixed_room(given) + back_room_for(size, inner, values) +
                 layer_for(size, given->keys, given->features, values);
     int failed = 0;
 #pragma omp parallel for num_threads(given->threads) reduction(| : failed)
     for (long row = 0; row < given->rows; row++) {
-        float *at = malloc(room * sizeof(float));
+        float *at = room_of(room);
         if (at)
             backward_row(given, back, grads, row, at);
         else
