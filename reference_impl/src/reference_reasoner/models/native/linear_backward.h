@@ -152,22 +152,21 @@ static void chunk_backward(Chunk c, const float *state, const float *errors, con
     for (long t = 0; t < size; t++)
         weighted(values, back.pulled + t * wide, -d.spread[last + t], -d.moved[last + t],
                  back.taking + t * values);
-    take_product(size, values, size, turned(room.mixes + size * size, size), grad, values,
-                 back.taking, values);
+    take_lower_turned(size, values, room.mixes + size * size, grad, back.taking);
     substitute_back(c, back, errors, by_errors, by);
     for (long i = 0; i < size * values; i += LANES)
         *(lanes *)(back.reading + size * values + i) = *(const lanes *)(grad + i);
 
     transpose(size, values, room.writes, values, back.minus, size);
-    product(2 * size, size, values, plain(back.reading, values), back.minus, size, back.by_mix,
-            size);
+    float *queries = back.by_mix + size * size; /* gradients of their scores */
+    product_below(size, values, plain(back.reading, values), back.minus, back.by_mix);
+    product_below(size, values, plain(back.reading + size * values, values), back.minus, queries);
     by_scores_of(c, back, by.decay.spread);
     by_old_state(c, state, back, by);
-    const float *queries = back.by_mix + size * size;
-    add_product(size, keys, size, plain(back.by_mix, size), c.k, keys, by.k, keys);
-    add_product(size, keys, size, plain(queries, size), c.k, keys, by.q, keys);
-    add_product(size, keys, size, turned(back.by_mix, size), c.k, keys, by.k, keys);
-    add_product(size, keys, size, turned(queries, size), c.q, keys, by.k, keys);
+    add_lower(size, keys, back.by_mix, c.k, by.k);
+    add_lower(size, keys, queries, c.k, by.q);
+    add_lower_turned(size, keys, back.by_mix, c.k, by.k);
+    add_lower_turned(size, keys, queries, c.q, by.k);
     by_taken(c, keys, values, room.writes, back.pulled, by_state, room.both, back.columns, by.k,
              by.decay);
     fade_backward(c, keys, values, state, by_state, by.decay);

@@ -40,11 +40,11 @@ static Room room_at(float *at, long size, long keys, long values) {
     return room;
 }
 
-/* k_t . k_j and q_t . k_j, [2 C, C]. */
+/* k_t . k_j and q_t . k_j, [2 C, C], for j <= t; what lies far above has to be 0 already. */
 static void scores_of(Chunk c, const float *turned, float *scores) {
     long size = c.size;
-    product(size, size, c.keys, plain(c.k, c.keys), turned, size, scores, size);
-    product(size, size, c.keys, plain(c.q, c.keys), turned, size, scores + size * size, size);
+    product_below(size, c.keys, plain(c.k, c.keys), turned, scores);
+    product_below(size, c.keys, plain(c.q, c.keys), turned, scores + size * size);
 }
 
 /* What a token's key finds of the writes before it, by row of `spread`; nothing at first. */
@@ -126,8 +126,7 @@ static void chunk_forward(Chunk c, const float *state, Room room, float *read, f
                  read + t * values);
     }
     substitute(c, room, errors);
-    take_product(size, values, size, plain(room.mixes + size * size, size), room.writes, values,
-                 read, values);
+    take_lower(size, values, room.mixes + size * size, room.writes, read);
     fade(c, keys, values, state, after);
     take_writes(c, keys, values, room.turned, room.writes, room.both, after);
 }

@@ -168,7 +168,6 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
     float *by_second = grads->second + row * second_size;
     const Projections *projections = &given->projections;
     float *by_taps = grads->taps + row * projections->taps * KINDS * keys;
-    for (long i = 0; i < mixed_room(given); i++) mixed[i] = 0;
     for (long i = 0; projections->projected && i < projections->taps * KINDS * keys; i++)
         by_taps[i] = 0;
     for (long chunk = chunks - 1; chunk >= 0; chunk--) {
@@ -209,9 +208,12 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
     }
 }
 
-/* Its length is a multiple of its alignment, as C asks for. */
+/* Room full of zeros, or NULL; its length is a multiple of its alignment, as C asks for. */
 static float *room_of(long numbers) {
-    return aligned_alloc(LINE * sizeof(float), (numbers + LINE - 1) / LINE * LINE * sizeof(float));
+    long all = (numbers + LINE - 1) / LINE * LINE;
+    float *room = aligned_alloc(LINE * sizeof(float), all * sizeof(float));
+    for (long i = 0; room && i < all; i++) room[i] = 0;
+    return room;
 }
 
 /* Both return 0, or 1 where there is no memory to work in. */

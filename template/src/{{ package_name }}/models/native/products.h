@@ -44,33 +44,71 @@ INLINE void tile(int vectors, long depth, Left a, const float *b, long b_width, 
         }
 }
 
-/* out [rows, columns] = sign a b, or with `add` that much more. */
+/* Which square matrix of a product is triangular, so that tiles of zeros are left out. */
+typedef enum { NONE, LOWER_LEFT, UPPER_LEFT, LOWER_OUT } Triangle;
+
+/* A band of `vectors` columns of out [rows, ...] = sign a b, or with `add` that much more. */
+INLINE void band(int vectors, long column, long rows, long depth, Left a, const float *b,
+                 long b_width, float *out, long out_width, float sign, int add, Triangle triangle) {
+    for (long row = 0; row < rows; row += ROWS) {
+        if (triangle == LOWER_OUT && column >= row + ROWS) continue; /* it stays as it was */
+        long from = triangle == UPPER_LEFT ? row : 0;
+        long to = triangle == LOWER_LEFT ? row + ROWS : depth;
+        Left left = {a.at + row * a.row + from * a.column, a.row, a.column};
+        tile(vectors, to - from, left, b + from * b_width + column, b_width,
+             out + row * out_width + column, out_width, sign, add);
+    }
+}
+
 INLINE void multiply(long rows, long columns, long depth, Left a, const float *b, long b_width,
-                     float *out, long out_width, float sign, int add) {
+                     float *out, long out_width, float sign, int add, Triangle triangle) {
     long column = 0;
     for (; column + 2 * LANES <= columns; column += 2 * LANES)
-        for (long row = 0; row < rows; row += ROWS)
-            tile(2, depth, (Left){a.at + row * a.row, a.row, a.column}, b + column, b_width,
-                 out + row * out_width + column, out_width, sign, add);
+        band(2, column, rows, depth, a, b, b_width, out, out_width, sign, add, triangle);
     for (; column < columns; column += LANES)
-        for (long row = 0; row < rows; row += ROWS)
-            tile(1, depth, (Left){a.at + row * a.row, a.row, a.column}, b + column, b_width,
-                 out + row * out_width + column, out_width, sign, add);
+        band(1, column, rows, depth, a, b, b_width, out, out_width, sign, add, triangle);
 }
 
+/* out [rows, columns] = a b. */
 static void product(long rows, long columns, long depth, Left a, const float *b, long b_width,
                     float *out, long out_width) {
-    multiply(rows, columns, depth, a, b, b_width, out, out_width, 1, 0);
+    multiply(rows, columns, depth, a, b, b_width, out, out_width, 1, 0, NONE);
 }
 
+/* The lower triangle of out [size, size] = a b; tiles above it stay as they were. */
+static void product_below(long size, long depth, Left a, const float *b, float *out) {
+    multiply(size, size, depth, a, b, size, out, size, 1, 0, LOWER_OUT);
+}
+
+/* out += a b. */
 static void add_product(long rows, long columns, long depth, Left a, const float *b, long b_width,
                         float *out, long out_width) {
-    multiply(rows, columns, depth, a, b, b_width, out, out_width, 1, 1);
+    multiply(rows, columns, depth, a, b, b_width, out, out_width, 1, 1, NONE);
 }
 
+/* out [size, columns] += a b with a lower triangular a [size, size]. */
+static void add_lower(long size, long columns, const float *a, const float *b, float *out) {
+    multiply(size, columns, size, plain(a, size), b, columns, out, columns, 1, 1, LOWER_LEFT);
+}
+
+/* The same with a transposed. */
+static void add_lower_turned(long size, long columns, const float *a, const float *b, float *out) {
+    multiply(size, columns, size, turned(a, size), b, columns, out, columns, 1, 1, UPPER_LEFT);
+}
+
+/* out -= a b. */
 static void take_product(long rows, long columns, long depth, Left a, const float *b, long b_width,
                          float *out, long out_width) {
-    multiply(rows, columns, depth, a, b, b_width, out, out_width, -1, 1);
+    multiply(rows, columns, depth, a, b, b_width, out, out_width, -1, 1, NONE);
+}
+
+static void take_lower(long size, long columns, const float *a, const float *b, float *out) {
+    multiply(size, columns, size, plain(a, size), b, columns, out, columns, -1, 1, LOWER_LEFT);
+}
+
+static void take_lower_turned(long size, long columns, const float *a, const float *b,
+                              float *out) {
+    multiply(size, columns, size, turned(a, size), b, columns, out, columns, -1, 1, UPPER_LEFT);
 }
 
 INLINE void transpose_four(const float *x, long width, float *out, long out_width) {
