@@ -350,8 +350,8 @@ OF_MEMORY = (
     Breakage(
         what="compiled, the memory gives no gradients",
         file="models/memory_operators.py",
-        old="grads[: ctx.results])",
-        new="[0 * x for x in grads[: ctx.results]])",
+        old="saved, grads[: ctx.results], ctx.native",
+        new="saved, [0 * x for x in grads[: ctx.results]], ctx.native",
         test=f"{LINEAR}::test_compiled_it_has_the_same_gradients[usual]",
     ),
     Breakage(
@@ -428,8 +428,8 @@ OF_MEMORY = (
     Breakage(
         what="C: a convolution's gradient stops at its chunk",
         file="models/native/pairs.h",
-        old="mixed[size * width + i] = mixed[i]",
-        new="mixed[size * width + i] = 0",
+        old="by[size * width + i] = by[i]",
+        new="by[size * width + i] = 0",
         test="models/test_memory_fused.py::"
         "test_numbers_and_gradients_are_those_of_the_steps_apart[4-linear]",
     ),

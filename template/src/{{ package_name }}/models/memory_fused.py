@@ -17,6 +17,8 @@ from .memory_linear import LinearState, transposed
 from .memory_native import native_backward, native_forward, native_serves
 from .memory_operators import finer, own
 
+LONGEST = 64
+"""Tokens of a chunk of the linear memory in training: the longer, the fewer states are kept."""
 _NAMES = __name__.replace(".", "_")
 """Where operators live: projects of two names may meet in one process."""
 
@@ -35,17 +37,18 @@ def fused_memory(
     None where it does not serve: in eager code, for T that is not whole chunks, and as
     `native_serves` says.
     """
+    if not torch.compiler.is_compiling() or gradient != "exact" or taps.dtype != torch.float32:
+        return None
     tokens, deep = [projected, taps, *gates[:3]], isinstance(state, DeepState)
     states = [transposed((state[i], state[i + 1])) for i in range(0, 4 if deep else 2, 2)]
     if isinstance(state, DeepState):
         tokens.append(gates.inner_rate / chunk)
-    else:
-        chunk = finer(chunk)
-    whole = projected.shape[1] % chunk == 0 and taps.shape[1] <= chunk and gradient == "exact"
-    compiled = torch.compiler.is_compiling() and taps.dtype == torch.float32
-    if not (compiled and whole and native_serves(tokens, states, chunk)):
-        return None
     training = torch.is_grad_enabled() and any(x.requires_grad for x in (*tokens, *states))
+    if not deep and not (training and chunk <= LONGEST):
+        chunk = finer(chunk)
+    fits = projected.shape[1] % chunk == 0 and taps.shape[1] <= chunk
+    if not (fits and native_serves(tokens, states, chunk)):
+        return None
     read, *found = _operator(tokens, states, heads, chunk, training)
     weights = [x for both in found[: len(states)] for x in both.mT.chunk(2, -1)]
     if not deep:

@@ -7,40 +7,8 @@
  */
 #include <stdlib.h>
 
+#include "arguments.h"
 #include "deep_chunk.h"
-#include "pairs.h"
-
-typedef struct {
-    long threads, rows, tokens, size, keys, features, values;
-    const float *q, *k, *v;                       /* [N, T, D], [N, T, D], [N, T, V], or NULL */
-    Projections projections;
-    const float *rate, *keep, *eta, *inner_rate;  /* [N, T]; the last is NULL without features */
-    const _Bool *resets;                          /* [N, G] or NULL */
-    const float *first_initial, *second_initial;  /* what resets set states to, or NULL */
-} Given;
-
-typedef struct {
-    float *first, *second;               /* states: at the start, then at the end */
-    float *read;                         /* [N, T, V] */
-    float *errors;                       /* [N, T, V] */
-    float *unit;                         /* [N, T, F] features of keys, or NULL */
-    float *first_starts, *second_starts; /* states at chunks' starts [N, G - begin, ...], or NULL */
-    long begin;                          /* the first chunk whose start is kept */
-} Results;
-
-typedef struct {
-    const float *first_starts, *second_starts, *errors; /* of `Results` */
-    const float *by_read, *by_errors, *by_unit;         /* the latter two may be NULL */
-    const float *by_first_starts, *by_second_starts;    /* or NULL, [N, G - begin, ...] */
-    long begin;                                         /* the first chunk that has them */
-} Back;
-
-typedef struct {
-    float *q, *k, *v, *rate, *keep, *eta, *inner_rate;  /* as in `Given` */
-    float *projected, *taps;                            /* [B, T, 3 W], and [N, J, 3, D] by row */
-    float *first, *second;                 /* of the states at the end, then at the start */
-    float *first_initial, *second_initial; /* added to; NULL without resets */
-} Grads;
 
 static long inner_keys(const Given *given) {
     return given->features ? given->features : given->keys;
@@ -55,8 +23,16 @@ static long pairs_room(const Given *given) {
     return given->projections.projected ? KINDS * given->size * given->keys : 0;
 }
 
+/* Of what the convolutions gave and what `pairs_backward` adds to it. */
+static long mixed_rows(const Given *given) { return given->size + given->projections.taps; }
+
+static long mixed_room(const Given *given) {
+    return given->projections.projected ? KINDS * mixed_rows(given) * given->keys : 0;
+}
+
 /* The `index`-th chunk of a row; what is made for it lies at `room`: its decay, and pairs. */
-static Chunk chunk_at(const Given *given, long row, long index, float *room) {
+static Chunk chunk_at(const Given *given, long row, long index, float *room,
+                      float *const *mixed) {
     long size = given->size, begin = row * given->tokens + index * size;
     Chunk c;
     c.size = size;
@@ -73,7 +49,8 @@ static Chunk chunk_at(const Given *given, long row, long index, float *room) {
     decay_of(size, c.decay);
     if (given->projections.projected) {
         float *q = room + decay_room(size), *k = q + size * c.keys, *v = k + size * c.keys;
-        pairs_of(&given->projections, row, index * size, size, (float *[]){q, k, v});
+        float *pairs[] = {q, k, v};
+        pairs_of(&given->projections, row, index * size, size, pairs, mixed);
         c.q = q;
         c.k = k;
         c.v = v;
@@ -95,7 +72,9 @@ static void forward_row(const Given *given, const Results *results, long row, fl
     float *first = results->first + row * first_size;
     float *second = results->second + row * second_size;
     float *after = room, *made = after + second_size;
-    float *rest = made + decay_room(size) + pairs_room(given);
+    float *at = made + decay_room(size) + pairs_room(given), *rest = at + mixed_room(given);
+    float *mixed[] = {at, at + mixed_rows(given) * given->keys,
+                      at + 2 * mixed_rows(given) * given->keys};
     Room inner = room_at(rest, size, inner_keys(given), given->values);
     Layer layer = layer_at(rest + room_for(size, inner_keys(given), given->values), size,
                            given->keys, width, given->values);
@@ -111,7 +90,7 @@ static void forward_row(const Given *given, const Results *results, long row, fl
             copy(first_size, first, results->first_starts + place * first_size);
         if (kept && results->second_starts)
             copy(second_size, second, results->second_starts + place * second_size);
-        Chunk c = chunk_at(given, row, chunk, made);
+        Chunk c = chunk_at(given, row, chunk, made, mixed);
         float *read = results->read + begin * c.values;
         float *errors = results->errors + begin * c.values;
         if (width)
@@ -147,12 +126,6 @@ static DecayGrads decay_grads_at(float *at, long size) {
 
 static long decay_grads_room(long size) { return 2 * size * size + 6 * size + LINE; }
 
-static long mixed_room(const Given *given) {
-    return given->projections.projected
-               ? KINDS * (given->size + given->projections.taps - 1) * given->keys
-               : 0;
-}
-
 static void backward_row(const Given *given, const Back *back, const Grads *grads, long row,
                          float *room) {
     long size = given->size, chunks = given->tokens / size, width = given->features;
@@ -160,8 +133,10 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
     long first_size = keys * 2 * width, second_size = inner * 2 * values;
     long given_starts = chunks - back->begin;
     float *made = room, *by_decay = made + decay_room(size) + pairs_room(given);
-    float *by_pairs = by_decay + decay_grads_room(size), *mixed = by_pairs + pairs_room(given);
-    float *rest = mixed + mixed_room(given);
+    float *by_pairs = by_decay + decay_grads_room(size), *at_mixed = by_pairs + pairs_room(given);
+    float *rest = at_mixed + mixed_room(given);
+    float *mixed[] = {at_mixed, at_mixed + mixed_rows(given) * keys,
+                      at_mixed + 2 * mixed_rows(given) * keys};
     BackRoom second = back_room_at(rest, size, inner, values);
     Layer layer = layer_at(rest + back_room_for(size, inner, values), size, keys, width, values);
     float *by_first = grads->first + row * first_size;
@@ -172,7 +147,7 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
         by_taps[i] = 0;
     for (long chunk = chunks - 1; chunk >= 0; chunk--) {
         long at = row * chunks + chunk, begin = at * size;
-        Chunk c = chunk_at(given, row, chunk, made);
+        Chunk c = chunk_at(given, row, chunk, made, mixed);
         float *by_tokens[] = {by_pairs, by_pairs + size * keys, by_pairs + 2 * size * keys};
         if (!projections->projected) {
             by_tokens[0] = grads->q + begin * keys;
@@ -219,7 +194,8 @@ static float *room_of(long numbers) {
 /* Both return 0, or 1 where there is no memory to work in. */
 int memory_forward(const Given *given, const Results *results) {
     long inner = inner_keys(given), size = given->size, values = given->values;
-    long room = inner * 2 * values + decay_room(size) + pairs_room(given) + room_for(size, inner, values) +
+    long room = inner * 2 * values + decay_room(size) + pairs_room(given) + mixed_room(given) +
+                room_for(size, inner, values) +
                 layer_for(size, given->keys, given->features, values);
     int failed = 0;
 #pragma omp parallel for num_threads(given->threads) reduction(| : failed)

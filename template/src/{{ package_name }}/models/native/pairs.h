@@ -49,16 +49,18 @@ INLINE float inverse_length(float square) {
     return 1 / (length > SHORTEST ? length : SHORTEST);
 }
 
-/* Those of `size` tokens from `begin` on: [size, D] each at out[query, key, value]. */
-static void pairs_of(const Projections *p, long row, long begin, long size, float *const *out) {
+/* Those of `size` tokens from `begin` on: [size, D] each at out[query, key, value], and what the
+ * convolutions gave at mixed[the same]. */
+static void pairs_of(const Projections *p, long row, long begin, long size, float *const *out,
+                     float *const *mixed) {
     long width = p->width;
     for (long kind = 0; kind < KINDS; kind++)
         for (long t = 0; t < size; t++) {
-            float *to = out[kind] + t * width;
-            convolved(p, row, begin + t, kind, to);
+            float *from = mixed[kind] + t * width, *to = out[kind] + t * width;
+            convolved(p, row, begin + t, kind, from);
             lanes square = {0};
             for (long i = 0; i < width; i += LANES) {
-                lanes active = *(lanes *)(to + i) * sigmoid(*(lanes *)(to + i));
+                lanes active = *(lanes *)(from + i) * sigmoid(*(lanes *)(from + i));
                 *(lanes *)(to + i) = active;
                 square += active * active;
             }
@@ -67,18 +69,19 @@ static void pairs_of(const Projections *p, long row, long begin, long size, floa
 }
 
 /* The gradient of a convolution [D] in place of itself, from that of what was made of it; what
- * lies along a query or key is lost with its length. */
-INLINE void through_length(long width, const float *grad, int unit, float *mixed) {
+ * lies along a query or key is lost with its length. `gates` has room for D numbers. */
+INLINE void through_length(long width, const float *grad, int unit, float *mixed, float *gates) {
     lanes square = {0}, product = {0};
     for (long i = 0; i < width; i += LANES) {
-        lanes active = *(lanes *)(mixed + i) * sigmoid(*(lanes *)(mixed + i));
+        lanes gate = sigmoid(*(lanes *)(mixed + i)), active = *(lanes *)(mixed + i) * gate;
+        *(lanes *)(gates + i) = gate;
         square += active * active;
         product += active * *(const lanes *)(grad + i);
     }
     float inverse = unit ? inverse_length(total(square)) : 1, along = 0;
     if (unit && inverse * SHORTEST < 1) along = total(product) * inverse * inverse;
     for (long i = 0; i < width; i += LANES) {
-        lanes z = *(lanes *)(mixed + i), gate = sigmoid(z);
+        lanes z = *(lanes *)(mixed + i), gate = *(lanes *)(gates + i);
         lanes across = *(const lanes *)(grad + i) - along * z * gate;
         *(lanes *)(mixed + i) = inverse * across * slope(z, gate);
     }
@@ -92,23 +95,23 @@ INLINE void add_multiplied(long size, const float *a, const float *b, float *out
 
 /* Gradients of the projections [B, T, 3 W] at some tokens, and more of the row's taps [J, 3, D].
  *
- * `mixed` [3, size + J - 1, D] has in its last rows the convolutions' gradients at the J - 1 tokens
- * after these ones, which reach back to them; and in the end those of the first J - 1, for the
- * chunk before.
+ * mixed[kind] [size + J, D] has what the convolutions gave, and then their gradients at the J - 1
+ * tokens after these ones, which reach back to them; in the end it has there those of the first
+ * J - 1, for the chunk before. Its last row is room.
  */
 static void pairs_backward(const Projections *p, long row, long tokens, long begin, long size,
-                           float *const *grad, float *mixed, float *by_projected,
+                           float *const *grad, float *const *mixed, float *by_projected,
                            float *by_weights) {
     long width = p->width, all = channels(p), halo = p->taps - 1, batch = row / p->heads;
-    for (long kind = 0; kind < KINDS; kind++, mixed += (size + halo) * width) {
+    for (long kind = 0; kind < KINDS; kind++) {
         long first = first_channel(p, row, kind);
         const float *x = p->projected + batch * p->stride + begin * all + first;
         float *by_x = by_projected + (batch * tokens + begin) * all + first;
+        float *by = mixed[kind], *gates = by + (size + halo) * width;
         for (long t = 0; t < size; t++) {
-            convolved(p, row, begin + t, kind, mixed + t * width);
-            through_length(width, grad[kind] + t * width, kind < 2, mixed + t * width);
+            through_length(width, grad[kind] + t * width, kind < 2, by + t * width, gates);
             for (long tap = 0; tap < reaching(p, begin + t); tap++)
-                add_multiplied(width, mixed + t * width, x + (t - tap) * all,
+                add_multiplied(width, by + t * width, x + (t - tap) * all,
                                by_weights + (tap * KINDS + kind) * width);
         }
         for (long t = 0; t < size; t++)
@@ -116,10 +119,10 @@ static void pairs_backward(const Projections *p, long row, long tokens, long beg
                 lanes sum = {0};
                 for (long tap = 0; tap < p->taps; tap++)
                     sum += *(const lanes *)(p->weights + tap * all + first + i) *
-                           *(lanes *)(mixed + (t + tap) * width + i);
+                           *(lanes *)(by + (t + tap) * width + i);
                 *(lanes *)(by_x + t * all + i) = sum;
             }
-        for (long i = 0; i < halo * width; i++) mixed[size * width + i] = mixed[i];
+        for (long i = 0; i < halo * width; i++) by[size * width + i] = by[i];
     }
 }
 
