@@ -26,6 +26,10 @@ STUDIES: dict[str, tuple[str, ...]] = {
         *("--vary", "token_mixing", "model.backbone.mixer=tokens"),
         *("model.backbone.use_memory=False", "training.steps=1500"),
     ),
+    "diversity": (
+        *("study", "seeds", "default", "--study-dir", "runs/diversity", "--seeds", "0,1"),
+        *("--model.halting.diversity_weight", "0.05"),
+    ),
     "maze": ("study", "seeds", "maze", "--test"),
     "recall": ("study", "ablate", "recall", "--test"),
     "ablations": (
@@ -61,6 +65,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
 FOLDERS = {
     "smoke": "runs/seeds-recall_smoke",
     "sudoku": "runs/sudoku",
+    "diversity": "runs/diversity",
     "maze": "runs/seeds-maze",
     "recall": "runs/ablate-recall",
     "ablations": "runs/ablate-default",
@@ -75,6 +80,7 @@ HARD = (
 JUDGED = {
     "default": ("runs/sudoku/baseline", (0, 1, 2)),
     "token mixing": ("runs/sudoku/token_mixing", (0, 1, 2)),
+    "diversity term": ("runs/diversity/baseline", (0, 1)),
     "1,500 steps": ("runs/ablate-default/baseline", (0,)),
     "1,500 steps, diversity term": ("runs/ablate-default/diversity", (0,)),
 }
@@ -98,7 +104,7 @@ def recall(reference: Reference) -> dict[str, Any]:
 
 
 def halting(reference: Reference) -> dict[str, Any]:
-    """Runs of the studies `sudoku` and `ablations`, averaged and raw weights, on fresh puzzles."""
+    """Runs of `sudoku`, `diversity` and `ablations`, averaged and raw weights, on fresh puzzles."""
     shipped = f"src/{PACKAGE}/data/puzzles"
     splits = [f"{shipped}/6x6-{name}.txt" for name in ("train", "validation", "test")]
     reference.run(PACKAGE, *HARD, *splits)
