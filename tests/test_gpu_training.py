@@ -64,6 +64,21 @@ def test_both_pieces_train_score_and_keep_the_weights(rehearsal: Path) -> None:
     assert len(second["test_ledger"]) == 1
 
 
+def test_the_table_says_what_is_left_to_run_and_shows_no_rehearsal(
+    rehearsal: Path, tmp_path: Path
+) -> None:
+    nothing = gpu(tmp_path)
+    assert "--piece first" in "\n".join(nothing)
+    assert gpu(rehearsal) == nothing
+    found = piece(rehearsal, "second") | {"rehearsal": False}
+    (tmp_path / "second.json").write_text(json.dumps(found), encoding="utf-8")
+    text = "\n".join(gpu(tmp_path))
+    steps = found["models"][MODEL]["steps"]
+    assert f"| {MODEL} |  | {steps:,} | test | " in text
+    assert f"| {MODEL} | eager | 8 |" in text
+    assert "Not measured yet" not in text
+
+
 def test_no_path_of_a_machine_gets_into_the_results(rehearsal: Path) -> None:
     for name in ("first", "second"):
         text = (rehearsal / f"{name}.json").read_text(encoding="utf-8")
@@ -216,18 +231,3 @@ def test_a_model_whose_steps_failed_or_that_has_no_time_is_not_trained(tmp_path:
 def test_a_budget_runs_out() -> None:
     budget = Budget(seconds=10.0, began=time.monotonic() - 8.0)
     assert 1.0 < budget.left < 2.0
-
-
-def test_the_table_says_what_is_left_to_run_and_shows_no_rehearsal(
-    rehearsal: Path, tmp_path: Path
-) -> None:
-    nothing = gpu(tmp_path)
-    assert "--piece first" in "\n".join(nothing)
-    assert gpu(rehearsal) == nothing
-    found = piece(rehearsal, "second") | {"rehearsal": False}
-    (tmp_path / "second.json").write_text(json.dumps(found), encoding="utf-8")
-    text = "\n".join(gpu(tmp_path))
-    steps = found["models"][MODEL]["steps"]
-    assert f"| {MODEL} |  | {steps:,} | test | " in text
-    assert f"| {MODEL} | eager | 8 |" in text
-    assert "Not measured yet" not in text

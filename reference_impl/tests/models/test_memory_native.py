@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 
 from reference_reasoner.models import memory_native
-from reference_reasoner.models.memory_native import native_backward, native_forward, native_serves
+from reference_reasoner.models.memory_native import (
+    native_backward,
+    native_forward,
+    native_serves,
+)
 from reference_reasoner.models.memory_operators import by_chunk
 from reference_reasoner.models.neural_memory import MemoryConfig, NeuralMemory
 

@@ -71,27 +71,27 @@ INLINE void twice(long values, const float *x, float first, float second, float 
     scaled(values, second, x, out + values, 0);
 }
 
-/* The state [D, 2 V] after a chunk that writes nothing. */
-INLINE void fade(Chunk c, long keys, long values, const float *state, float *after) {
+/* What a chunk that writes nothing makes of a state [D, 2 V], in place. */
+INLINE void fade(Chunk c, long keys, long values, float *state) {
     long last = c.size - 1;
     float weights = c.decay.weights[last], momentum = c.decay.momentum[last];
     float coast = c.decay.coast[last];
-    for (long i = 0; i < keys; i++, state += 2 * values, after += 2 * values)
+    for (long i = 0; i < keys; i++, state += 2 * values)
         for (long j = 0; j < values; j += LANES) {
-            lanes momenta = *(const lanes *)(state + values + j);
-            *(lanes *)(after + j) = weights * *(const lanes *)(state + j) + momentum * momenta;
-            *(lanes *)(after + values + j) = coast * momenta;
+            lanes momenta = *(lanes *)(state + values + j);
+            *(lanes *)(state + j) = weights * *(lanes *)(state + j) + momentum * momenta;
+            *(lanes *)(state + values + j) = coast * momenta;
         }
 }
 
 /* Take the writes [C, V] of the inputs `turned` [D, C] from a state that has faded. */
 static void take_writes(Chunk c, long keys, long values, const float *turned, const float *writes,
-                        float *both, float *after) {
+                        float *both, float *state) {
     long size = c.size, last = (size - 1) * size;
     for (long t = 0; t < size; t++)
         twice(values, writes + t * values, c.decay.spread[last + t], c.decay.moved[last + t],
               both + t * 2 * values);
-    take_product(keys, 2 * values, size, plain(turned, size), both, 2 * values, after, 2 * values);
+    take_product(keys, 2 * values, size, plain(turned, size), both, 2 * values, state, 2 * values);
 }
 
 /* Errors e [C, V] and `room.writes`, from what keys found [C, V], already less the values. */
@@ -109,8 +109,8 @@ static void substitute(Chunk c, Room room, float *errors) {
     }
 }
 
-static void chunk_forward(Chunk c, const float *state, Room room, float *read, float *errors,
-                          float *after) {
+/* Reads and errors [C, V]; the state [D, 2 V] becomes that after the chunk. */
+static void chunk_forward(Chunk c, float *state, Room room, float *read, float *errors) {
     long size = c.size, keys = c.keys, values = c.values, wide = 2 * values;
     Decay d = c.decay;
     transpose(size, keys, c.k, keys, room.turned, size);
@@ -127,8 +127,8 @@ static void chunk_forward(Chunk c, const float *state, Room room, float *read, f
     }
     substitute(c, room, errors);
     take_lower(size, values, room.mixes + size * size, room.writes, read);
-    fade(c, keys, values, state, after);
-    take_writes(c, keys, values, room.turned, room.writes, room.both, after);
+    fade(c, keys, values, state);
+    take_writes(c, keys, values, room.turned, room.writes, room.both, state);
 }
 
 #endif

@@ -121,27 +121,26 @@ static Chunk in_features(Chunk c, long width, const float *first, Layer layer) {
     return c;
 }
 
-/* Errors [C, V] as W2 hands them back, `layer.back`. */
-static void hand_back(Chunk inner, const float *second, const float *errors, Layer layer) {
-    long width = inner.keys, values = inner.values;
-    transpose(width, values, second, 2 * values, layer.columns, width);
-    product(inner.size, width, values, plain(errors, values), layer.columns, width, layer.back,
-            width);
+/* Errors [C, V] as W2 hands them back, `layer.back`; `layer.columns` is W2 transposed. */
+static void hand_back(Chunk inner, const float *errors, Layer layer) {
+    product(inner.size, inner.keys, inner.values, plain(errors, inner.values), layer.columns,
+            inner.keys, layer.back, inner.keys);
 }
 
-static void deep_forward(Chunk c, const float *inner_rate, long width, float *first,
-                         const float *second, Room room, Layer layer, float *read, float *errors,
-                         float *second_after) {
-    long size = c.size, keys = c.keys;
+/* `chunk_forward` of both layers: both states become those after the chunk. */
+static void deep_forward(Chunk c, const float *inner_rate, long width, float *first, float *second,
+                         Room room, Layer layer, float *read, float *errors) {
+    long size = c.size, keys = c.keys, values = c.values;
     Chunk inner = in_features(c, width, first, layer);
-    chunk_forward(inner, second, room, read, errors, second_after);
-    hand_back(inner, second, errors, layer);
+    transpose(width, values, second, 2 * values, layer.columns, width);
+    chunk_forward(inner, second, room, read, errors);
+    hand_back(inner, errors, layer);
     features_backward(size, width, layer.z, layer.unit, layer.inverse, layer.back,
                       layer.corrected);
     for (long t = 0; t < size; t++)
         scaled(width, inner_rate[t], layer.corrected + t * width, layer.corrected + t * width, 0);
     transpose(size, keys, c.k, keys, layer.turned, size);
-    fade(c, keys, width, first, first);
+    fade(c, keys, width, first);
     take_writes(c, keys, width, layer.turned, layer.corrected, layer.both, first);
 }
 
@@ -153,7 +152,8 @@ static void deep_backward(Chunk c, const float *inner_rate, long width, const fl
                           float *by_second) {
     long size = c.size, keys = c.keys, values = c.values, last = (size - 1) * size;
     Chunk inner = in_features(c, width, first, layer);
-    hand_back(inner, second, errors, layer);
+    transpose(width, values, second, 2 * values, layer.columns, width);
+    hand_back(inner, errors, layer);
     features_backward(size, width, layer.z, layer.unit, layer.inverse, layer.back,
                       layer.corrected);
     product(size, 2 * width, keys, plain(c.k, keys), by_first, 2 * width, layer.pulled, 2 * width);

@@ -71,7 +71,7 @@ static void forward_row(const Given *given, const Results *results, long row, fl
     long first_size = given->keys * 2 * width, second_size = inner_keys(given) * 2 * given->values;
     float *first = results->first + row * first_size;
     float *second = results->second + row * second_size;
-    float *after = room, *made = after + second_size;
+    float *made = room;
     float *at = made + decay_room(size) + pairs_room(given), *rest = at + mixed_room(given);
     float *mixed[] = {at, at + mixed_rows(given) * given->keys,
                       at + 2 * mixed_rows(given) * given->keys};
@@ -95,11 +95,10 @@ static void forward_row(const Given *given, const Results *results, long row, fl
         float *errors = results->errors + begin * c.values;
         if (width)
             deep_forward(c, given->inner_rate + begin, width, first, second, inner, layer, read,
-                         errors, after);
+                         errors);
         else
-            chunk_forward(c, second, inner, read, errors, after);
+            chunk_forward(c, second, inner, read, errors);
         if (results->unit) copy(size * width, layer.unit, results->unit + begin * width);
-        copy(second_size, after, second);
     }
 }
 
@@ -194,7 +193,7 @@ static float *room_of(long numbers) {
 /* Both return 0, or 1 where there is no memory to work in. */
 int memory_forward(const Given *given, const Results *results) {
     long inner = inner_keys(given), size = given->size, values = given->values;
-    long room = inner * 2 * values + decay_room(size) + pairs_room(given) + mixed_room(given) +
+    long room = decay_room(size) + pairs_room(given) + mixed_room(given) +
                 room_for(size, inner, values) +
                 layer_for(size, given->keys, given->features, values);
     int failed = 0;
