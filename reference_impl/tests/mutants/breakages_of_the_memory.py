@@ -364,8 +364,8 @@ OF_MEMORY = (
     Breakage(
         what="C: momentum does not outlive a chunk",
         file="models/native/linear_chunk.h",
-        old="*(lanes *)(after + values + j) = coast * momenta",
-        new="*(lanes *)(after + values + j) = 0 * momenta",
+        old="*(lanes *)(state + values + j) = coast * momenta",
+        new="*(lanes *)(state + values + j) = 0 * momenta",
         test=f"{NATIVE}::test_numbers_and_gradients_are_torchs[one--linear]",
     ),
     Breakage(
