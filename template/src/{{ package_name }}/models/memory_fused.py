@@ -46,7 +46,8 @@ def fused_memory(
     training = torch.is_grad_enabled() and any(x.requires_grad for x in (*tokens, *states))
     if not deep and not (training and chunk <= LONGEST):
         chunk = finer(chunk)
-    fits = projected.shape[1] % chunk == 0 and taps.shape[1] <= chunk
+    length = projected.shape[1]
+    fits = length > 0 and length % chunk == 0 and taps.shape[1] <= chunk
     if not (fits and native_serves(tokens, states, chunk)):
         return None
     read, *found = _operator(tokens, states, heads, chunk, training)
