@@ -60,6 +60,12 @@ STUDIES: dict[str, tuple[str, ...]] = {
         *("--vary", "curriculum", "data.curriculum=0.5"),
         *("--vary", "deep_and_few", "model.recursion.recursions=2", "model.halting.max_steps=8"),
     ),
+    "full_length": (
+        *("study", "ablate", "default", "--study-dir", "runs/full", "--seeds", "0"),
+        *("--vary", "two_recursions", "model.recursion.recursions=2"),
+        *("--vary", "eight_steps", "model.halting.max_steps=8"),
+        *("--vary", "no_augmentation", "data.augment=False"),
+    ),
 }
 """{part: the command of the project that trains and compares}"""
 FOLDERS = {
@@ -71,6 +77,7 @@ FOLDERS = {
     "ablations": "runs/ablate-default",
     "tuning": "runs/tuning",
     "curriculum": "runs/curriculum",
+    "full_length": "runs/full",
 }
 HARD = (
     *("generate", "--side", "6", "--count", "2600", "--seed", "1010"),

@@ -107,6 +107,7 @@ STUDIES = {
     "ablations": "What each part is worth: 6 x 6 Sudoku, 1,500 steps",
     "tuning": "What might learn faster: 6 x 6 Sudoku, 1,500 steps",
     "curriculum": "Easier first; deeper and fewer steps: 6 x 6 Sudoku, 1,500 steps",
+    "full_length": "What helped early, at full length: 6 x 6 Sudoku",
     "recall": "What each part is worth: recall",
 }
 """{part: the title of its table}"""
