@@ -66,6 +66,19 @@ def test_a_home_that_cannot_be_written_to_is_no_obstacle(unbuilt: Path) -> None:
         assert library() is not None
 
 
+@needs_c
+def test_a_full_disk_leaves_nothing_half_copied(
+    unbuilt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(_: Path, to: Path) -> None:
+        to.write_bytes(b"half of it")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(native_library.shutil, "copyfile", half)
+    assert library() is not None
+    assert not [*(unbuilt / "reference_reasoner").iterdir()]
+
+
 def test_without_a_compiler_there_is_none(unbuilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(native_library.shutil, "which", lambda name: None)

@@ -76,12 +76,14 @@ def _load(compiler: list[str]) -> ctypes.CDLL:
             [*compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.c"))), "-o", str(built)],
             check=True, capture_output=True, text=True, timeout=LONGEST_BUILD_S,
         )  # fmt: skip
+        copied = kept.with_suffix(f".{os.getpid()}")
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            whole = kept.with_suffix(f".{os.getpid()}")
-            shutil.copyfile(built, whole)
-            whole.replace(kept)
+            shutil.copyfile(built, copied)
+            copied.replace(kept)
         except OSError:  # a home that cannot be written to; what is loaded needs no file
+            with contextlib.suppress(OSError):
+                copied.unlink()
             return ctypes.CDLL(str(built))
     return ctypes.CDLL(str(kept))
 
