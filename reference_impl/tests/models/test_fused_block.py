@@ -15,7 +15,7 @@ from reference_reasoner.models.fused_block import (
     FusedMagBlock,
     fused,
 )
-from reference_reasoner.models.neural_memory import MemoryConfig
+from reference_reasoner.models.memory_config import MemoryConfig
 from reference_reasoner.models.titans_mag import BackboneConfig, MagBlock
 
 from .reasoners import CAUSAL, GRID, as_built, reasoner, tokens_of

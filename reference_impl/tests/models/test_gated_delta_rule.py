@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from reference_reasoner.models import gpu_kernels, memory_linear, memory_scan
+from reference_reasoner.models.memory_config import MemoryConfig
 from reference_reasoner.models.memory_gates import Gates
 from reference_reasoner.models.memory_linear import LinearState, linear_memory
 from reference_reasoner.models.memory_scan import scan_memory
-from reference_reasoner.models.neural_memory import MemoryConfig, NeuralMemory
+from reference_reasoner.models.neural_memory import NeuralMemory
 
 from .formulas import gated_delta_rule_inputs, reference
 from .memory_cases import Case, assert_close, gradients, make_case

@@ -17,12 +17,13 @@ from reference_reasoner.models import fused_block
 from reference_reasoner.models.cuda_graph import Capture, Run, captured
 from reference_reasoner.models.gpu_kernels import TRITON_IS_THERE, linear_kernels_serve
 from reference_reasoner.models.graphed_solving import GraphedReasoner
+from reference_reasoner.models.memory_config import MemoryConfig
 from reference_reasoner.models.memory_gates import Gates
 from reference_reasoner.models.memory_linear import LinearState
 from reference_reasoner.models.memory_scan import scan_memory
 from reference_reasoner.models.memory_sequential import recurrence, substitution
 from reference_reasoner.models.memory_set import set_memory
-from reference_reasoner.models.neural_memory import MemoryConfig, NeuralMemory
+from reference_reasoner.models.neural_memory import NeuralMemory
 
 from .reasoners import GRID, as_built, shallow, tokens_of
 

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from reference_reasoner.models import memory_native
+from reference_reasoner.models.memory_config import MemoryConfig
 from reference_reasoner.models.memory_native import (
     native_backward,
     native_forward,
     native_serves,
 )
 from reference_reasoner.models.memory_operators import by_chunk
-from reference_reasoner.models.neural_memory import MemoryConfig, NeuralMemory
+from reference_reasoner.models.neural_memory import NeuralMemory
 
 from .c_compiler import needs_c
 from .memory_cases import normal, unit

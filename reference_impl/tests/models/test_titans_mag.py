@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reference_reasoner.models.neural_memory import MemoryConfig
+from reference_reasoner.models.memory_config import MemoryConfig
 from reference_reasoner.models.titans_mag import (
     BackboneConfig,
     MagBlock,

@@ -11,6 +11,7 @@ MEMORY = "models/test_neural_memory.py"
 MODEL = "models/test_full_model.py"
 FIRST = "models/test_first_pass.py"
 NATIVE = "models/test_memory_native.py"
+FUSED = "models/test_memory_fused.py"
 DECODING = "models/test_decoding.py"
 FAILURES = "models/test_failures.py"
 A_LOOP = "test_values_and_gradients_are_those_of_a_loop_over_tokens"
@@ -422,16 +423,56 @@ OF_MEMORY = (
         file="models/native/pairs.h",
         old="along = total(product) * inverse * inverse",
         new="along = 0",
-        test="models/test_memory_fused.py::"
-        "test_numbers_and_gradients_are_those_of_the_steps_apart[4-linear]",
+        test=f"{FUSED}::test_numbers_and_gradients_are_those_of_the_steps_apart[4-linear]",
     ),
     Breakage(
         what="C: a convolution's gradient stops at its chunk",
         file="models/native/pairs.h",
         old="by[size * width + i] = by[i]",
         new="by[size * width + i] = 0",
-        test="models/test_memory_fused.py::"
-        "test_numbers_and_gradients_are_those_of_the_steps_apart[4-linear]",
+        test=f"{FUSED}::test_numbers_and_gradients_are_those_of_the_steps_apart[4-linear]",
+    ),
+    Breakage(
+        what="C: a chunk's first tokens forget the projections before it",
+        file="models/native/chunk_of_row.h",
+        old="if (!p->projected && index) pass_on(p, size, passing);",
+        new="",
+        test=f"{FUSED}::test_rows_may_lie_apart_and_threads_change_nothing[4-linear]",
+    ),
+    Breakage(
+        what="C: rows that cannot be shared out evenly are not projected",
+        file="models/native/memory.c",
+        old="        project_all(&given);\n",
+        new="",
+        test=f"{FUSED}::test_rows_may_lie_apart_and_threads_change_nothing[4-linear]",
+    ),
+    Breakage(
+        what="C: a head projects by another one's matrix",
+        file="models/native/projections.h",
+        old="p->panels + row % p->heads * KINDS",
+        new="p->panels + (row + 1) % p->heads * KINDS",
+        test=f"{FUSED}::test_numbers_and_gradients_are_those_of_the_steps_apart[4-linear]",
+    ),
+    Breakage(
+        what="C: momentum that is off dampens the rate",
+        file="models/native/gates.c",
+        old="g->momentum ? sigmoid(-past) : one",
+        new="sigmoid(-past)",
+        test=f"{FUSED}::test_gates_are_those_of_the_module[True-False-3]",
+    ),
+    Breakage(
+        what="C: heads come out at their own sizes",
+        file="models/native/output.c",
+        old="total(square) / width + EPSILON",
+        new="total(square) / 1 + EPSILON",
+        test=f"{FUSED}::test_the_output_is_that_of_the_module",
+    ),
+    Breakage(
+        what="a compiled layer's projections get no gradient",
+        file="models/memory_fused.py",
+        old="return [by_x, by_matrix, *found[:count]]",
+        new="return [by_x, 0 * by_matrix, *found[:count]]",
+        test=f"{FUSED}::test_a_compiled_memory_uses_it_for_whole_chunks[1-64-0-True]",
     ),
     Breakage(
         what="C writes into the state that it was given",
@@ -450,8 +491,8 @@ OF_MEMORY = (
     Breakage(
         what="a projection's weight gets another input's gradient",
         file="models/projection.py",
-        old="_product(rows, grads).T if by_weight",
-        new="_product(rows, grads).flip(0).T if by_weight",
+        old="product(rows, grads).T if by_weight",
+        new="product(rows, grads).flip(0).T if by_weight",
         test="models/test_projection.py::"
         "test_results_and_gradients_are_those_of_a_linear_layer[shape0-True]",
     ),

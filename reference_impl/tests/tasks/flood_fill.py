@@ -18,7 +18,7 @@ from reference_reasoner.config import (
 from reference_reasoner.data.dataset import Batch, Splits
 from reference_reasoner.models.act_head import HaltingConfig
 from reference_reasoner.models.full_model import ReasonerConfig, RecursiveReasoner
-from reference_reasoner.models.neural_memory import MemoryConfig
+from reference_reasoner.models.memory_config import MemoryConfig
 from reference_reasoner.models.titans_mag import BackboneConfig
 from reference_reasoner.models.trm_wrapper import RecursionConfig
 from reference_reasoner.seeding import torch_generator

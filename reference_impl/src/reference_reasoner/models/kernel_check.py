@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .memory_config import MemoryConfig
 from .memory_sequential import recurrence, substitution
-from .neural_memory import MemoryConfig, NeuralMemory
+from .neural_memory import NeuralMemory
 
 TOLERANCE = 1e-2
 """Of the largest number; above what TF32 may do to the products of either side."""

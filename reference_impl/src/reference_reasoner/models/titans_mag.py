@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from .attention import Angles, Place, SelfAttention
 from .block_cache import BlockCache, recall_all, recall_next
 from .feed_forward import SwiGLU, rms
+from .memory_config import MemoryConfig
 from .memory_deep import Position
 from .memory_queries import Recorded, query_memory
-from .neural_memory import MemoryConfig, NeuralMemory
+from .neural_memory import NeuralMemory
 from .written_memory import Written
 
 

@@ -8,7 +8,7 @@ from ..config import CheckpointConfig, EvaluationConfig, RunConfig, TrainingConf
 from ..data.sudoku import SudokuDataConfig
 from ..models.act_head import HaltingConfig
 from ..models.full_model import ReasonerConfig
-from ..models.neural_memory import MemoryConfig
+from ..models.memory_config import MemoryConfig
 from ..models.titans_mag import BackboneConfig
 from ..models.trm_wrapper import RecursionConfig
 

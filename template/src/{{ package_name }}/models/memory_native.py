@@ -6,8 +6,8 @@ by side on as many threads as torch has. Shapes are those of memory_by_chunk.py;
 the other way round, see native_arguments.py.
 
 Tokens come as (q, k, v, rate, log_keep, log_momentum), and of a deep memory inner_rate. Or, with
-`heads`, as (projections [B, T, 3 W], taps [3 W, J], rate ...): queries, keys and values are then
-made chunk by chunk, too, and nothing of them is written down, see memory_fused.py.
+`heads`, as (x [B, T, I], matrix [3 W, I], taps [3 W, J], rate ...): projections, queries, keys and
+values are then made chunk by chunk, too, see memory_fused.py.
 """
 
 from collections.abc import Sequence
@@ -38,16 +38,25 @@ def native_forward(
     training: bool,
     keep: bool,
     heads: int = 0,
+    logs: bool = True,
 ) -> list[Tensor]:
-    """The results of memory_by_chunk.py; for training, chunks' starts and errors after them."""
-    deep, (rows, length) = len(states) == 2, tokens[2 if heads else 3].shape
+    """The results of memory_by_chunk.py, and after them what training needs.
+
+    That is chunks' starts, errors and, with `heads`, the projections [B, T, 3 W]. `logs` says
+    whether the gates of the state come as logarithms.
+    """
+    deep, (rows, length) = len(states) == 2, tokens[3].shape
     after = [_flipped(state) for state in states]
     # a deep memory's results have the last start in any case
     chunks = length // chunk
     kept = chunks if training or keep else int(deep)
     starts = [x.new_empty(rows, kept, *x.shape[1:]) for x in after]
-    read, errors = (tokens[0].new_empty(rows, length, after[-1].shape[2] // 2) for _ in range(2))
+    read = tokens[0].new_empty(rows, length, after[-1].shape[2] // 2)
+    errors = torch.empty_like(read) if training or keep else None
     unit = read.new_empty(rows, length, after[-1].shape[1]) if deep and keep else None
+    projected = None
+    if heads and (training or rows % torch.get_num_threads()):
+        projected = read.new_empty(rows // heads, length, len(tokens[1]))
     if not is_fake(read):
         first, second = _layers(after)
         firsts, seconds = _layers(starts if kept else [])
@@ -56,15 +65,19 @@ def native_forward(
             first_starts=firsts, second_starts=seconds, begin=chunks - kept,
         )  # fmt: skip
         flipped = [_flipped(x) for x in initial]
-        call("memory_forward", _given(tokens, flipped, resets, chunk, after, heads), results)
+        given = _given(tokens, flipped, resets, chunk, after, heads, projected, logs)
+        call("memory_forward", given, results)
     found = [read, *(x.mT for x in after)]
     if deep:
         found += [_weights(x[:, -1]).mT for x in starts]
-    if keep:
+    if errors is not None and keep:
         found += [_weights(x).mT for x in starts[:-1]] + [starts[-1].mT]
         # no result may be in the memory of another one
         found += [errors.clone()] if unit is None else [unit, errors.clone()]
-    return [*found, *starts, errors] if training else found
+    if errors is not None and training:
+        found += [*starts, errors]
+        found += [] if projected is None else [projected]
+    return found
 
 
 def native_backward(
@@ -77,15 +90,20 @@ def native_backward(
     """Gradients of the tokens, the states and, with resets, the initial ones.
 
     `saved` is what `native_forward` gave for training, `grads` those of the results before it.
+    With `heads` the first two are those of the projections and of the taps.
     """
-    *starts, errors = saved
+    projected = saved[-1] if heads else None
+    *starts, errors = saved[:-1] if heads else saved
     layers, chunks = len(starts), starts[0].shape[1]
     by_states = [_flipped(x) for x in grads[1 : 1 + layers]]
     by_starts, by_tokens = _of_starts(starts, grads[1 + layers :])
     by_initial = [] if resets is None else [torch.zeros_like(x) for x in by_states]
-    by_inputs = [x.new_empty(x.shape) for x in tokens]
-    if heads:  # of the taps row by row
-        by_inputs[1] = errors.new_empty(len(errors), tokens[1].shape[1], 3, errors.shape[2])
+    if projected is None:
+        by_inputs = [x.new_empty(x.shape) for x in tokens]
+    else:  # of the taps row by row
+        by_taps = errors.new_empty(len(errors), tokens[2].shape[1], 3, errors.shape[2])
+        by_inputs = [torch.empty_like(projected), by_taps]
+        by_inputs += [x.new_empty(x.shape) for x in tokens[3:]]
     if not is_fake(errors):
         names = ("projected", "weights") if heads else ("q", "k", "v")
         named = zip((*names, "rate", "keep", "eta", "inner_rate"), by_inputs, strict=False)
@@ -103,10 +121,12 @@ def native_backward(
             begin=chunks - (by_starts[0].shape[1] if by_starts else 0),
         )  # fmt: skip
         size = errors.shape[1] // chunks
-        call("memory_backward", _given(tokens, [], resets, size, by_states, heads), back, by)
+        given = _given(tokens, [], resets, size, by_states, heads, projected)
+        given.x = None  # what it projects to is there
+        call("memory_backward", given, back, by)
     if heads:
         by_rows = by_inputs[1].view(-1, heads, *by_inputs[1].shape[1:]).sum(0)  # [H, J, 3, D]
-        by_inputs[1] = by_rows.permute(2, 0, 3, 1).reshape(tokens[1].shape)
+        by_inputs[1] = by_rows.permute(2, 0, 3, 1).reshape(tokens[2].shape)
     return [*by_inputs, *(x.mT for x in (*by_states, *by_initial))]
 
 
@@ -136,18 +156,23 @@ def _given(
     chunk: int,
     states: Sequence[Tensor],
     heads: int,
+    projected: Tensor | None,
+    logs: bool = True,
 ) -> Given:
-    asked = _projections(tokens[0], tokens[1], heads) if heads else _pairs(*tokens[:3])
-    rate, log_keep, log_momentum, *inner = (x.contiguous() for x in tokens[2 if heads else 3 :])
+    one, two, three = tokens[:3]
+    asked = _projections(one, two, three, heads) if heads else _pairs(one, two, three)
+    rate, keep, momentum, *inner = (x.contiguous() for x in tokens[3:])
+    if logs:
+        keep, momentum = keep.exp(), momentum.exp()
     first, second = _layers(initial)
     width = states[0].shape[1]
     return Given.of(
         threads=torch.get_num_threads(), rows=rate.shape[0], tokens=rate.shape[1], size=chunk,
         keys=width, features=states[-1].shape[1] if inner else 0, values=states[-1].shape[2] // 2,
-        rate=rate, keep=log_keep.exp(), eta=log_momentum.exp(),
+        rate=rate, keep=keep, eta=momentum,
         inner_rate=inner[0] if inner else None,
         resets=None if resets is None else resets.contiguous(),
-        first_initial=first, second_initial=second,
+        first_initial=first, second_initial=second, projected=projected,
         **asked,
     )  # fmt: skip
 
@@ -156,13 +181,14 @@ def _pairs(q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor | int]:
     return {"q": q.contiguous(), "k": k.contiguous(), "v": v.contiguous()}
 
 
-def _projections(projected: Tensor, taps: Tensor, heads: int) -> dict[str, Tensor | int]:
+def _projections(x: Tensor, matrix: Tensor, taps: Tensor, heads: int) -> dict[str, Tensor | int]:
     channels, count = taps.shape
-    if projected.stride()[1:] != (channels, 1):
-        projected = projected.contiguous()
+    if x.stride()[1:] != (x.shape[2], 1):
+        x = x.contiguous()
     return {
-        "heads": heads, "width": channels // 3 // heads, "taps": count,
-        "stride": projected.stride(0), "projected": projected, "weights": taps.T.contiguous(),
+        "heads": heads, "width": channels // 3 // heads, "taps": count, "inputs": x.shape[2],
+        "stride": x.stride(0), "x": x, "matrix": matrix.contiguous(),
+        "weights": taps.T.contiguous(),
     }  # fmt: skip
 
 

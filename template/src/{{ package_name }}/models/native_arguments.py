@@ -1,9 +1,9 @@
 """What the C of native/ is called with: its structures, of addresses of tensors.
 
-B batch, H heads, N = B H rows, T tokens in G chunks, D key width, F features (0: a linear memory),
-V value width; K = F, or D where there are none. All are float32 and lie row by row in memory; a
-state is [N, D, 2 F] or [N, K, 2 V], a row of weights and beside it that of momentum. What may be
-missing is None.
+B batch, T tokens in G chunks, I numbers a token, O outputs, H heads, N = B H rows, D key width,
+W = H D, J taps, F features (0: a linear memory), V value width; K = F, or D where there are none.
+All are float32 and lie row by row in memory; a state is [N, D, 2 F] or [N, K, 2 V], a row of
+weights and beside it that of momentum. What may be missing is None.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ class Arguments(ctypes.Structure):
         made = cls()
         made.held = [x for x in values.values() if isinstance(x, Tensor)]
         for name, value in values.items():
-            apart = name == "projected"  # its stride is told
+            apart = name == "x"  # its stride is told
             if isinstance(value, Tensor) and not (apart or value.is_contiguous()):
                 raise ValueError(f"{name} does not lie row by row in memory: {value.stride()}")
             setattr(made, name, value.data_ptr() if isinstance(value, Tensor) else value)
@@ -39,10 +39,13 @@ class Given(Arguments):
         *((name, _NUMBER) for name in ("threads", "rows", "tokens", "size")),
         *((name, _NUMBER) for name in ("keys", "features", "values")),
         *((name, _ADDRESS) for name in ("q", "k", "v")),  # [N, T, D], [N, T, D], [N, T, V]
-        # or the projections that they are made of, of H heads and J taps
-        *((name, _NUMBER) for name in ("heads", "width", "taps", "stride")),
-        ("projected", _ADDRESS),  # [B, T, 3 W], `stride` numbers from batch to batch
-        ("weights", _ADDRESS),  # [J, 3 W]
+        # or what they are made of
+        *((name, _NUMBER) for name in ("heads", "width", "taps", "inputs", "stride")),
+        ("x", _ADDRESS),  # [B, T, I], `stride` numbers from batch to batch
+        ("matrix", _ADDRESS),  # [3 W, I]
+        ("projected", _ADDRESS),  # [B, T, 3 W]; without x it is given, otherwise a result
+        ("weights", _ADDRESS),  # [J, 3 W] of the convolution
+        ("panels", _ADDRESS),  # C's own
         *((name, _ADDRESS) for name in ("rate", "keep", "eta", "inner_rate")),  # [N, T]
         ("resets", _ADDRESS),  # bool [N, G]
         *((name, _ADDRESS) for name in ("first_initial", "second_initial")),
@@ -54,7 +57,8 @@ class Results(Arguments):
 
     _fields_ = (
         *((name, _ADDRESS) for name in ("first", "second")),
-        *((name, _ADDRESS) for name in ("read", "errors", "unit")),  # [N, T, V] twice, [N, T, F]
+        # [N, T, V] twice, [N, T, F]; the latter two may be missing
+        *((name, _ADDRESS) for name in ("read", "errors", "unit")),
         *((name, _ADDRESS) for name in ("first_starts", "second_starts")),  # [N, G - begin, ...]
         ("begin", _NUMBER),  # the first chunk whose start is kept
     )
@@ -79,4 +83,26 @@ class Grads(Arguments):
         *((name, _ADDRESS) for name in ("projected", "weights")),  # the latter [N, J, 3, D]
         *((name, _ADDRESS) for name in ("first", "second")),
         *((name, _ADDRESS) for name in ("first_initial", "second_initial")),
+    )
+
+
+class GatesGiven(Arguments):
+    """Inputs and results of the gates of all tokens, in blocks of `size` of them."""
+
+    _fields_ = (
+        *((name, _NUMBER) for name in ("threads", "batch", "tokens", "inputs", "heads", "size")),
+        *((name, _NUMBER) for name in ("kinds", "momentum", "forgetting", "stride")),
+        *((name, _ADDRESS) for name in ("x", "matrix", "bias")),  # as in gates.c
+        *((name, _ADDRESS) for name in ("rate", "keep", "eta", "inner_rate")),  # [N, T]
+    )
+
+
+class OutputGiven(Arguments):
+    """Inputs and result of what heads have read, in blocks of `size` tokens."""
+
+    _fields_ = (
+        *((name, _NUMBER) for name in ("threads", "batch", "tokens", "heads", "width")),
+        *((name, _NUMBER) for name in ("outputs", "size")),
+        *((name, _ADDRESS) for name in ("read", "norm", "matrix")),  # [N, T, D], [W], [O, W]
+        ("out", _ADDRESS),  # [B, T, O]
     )

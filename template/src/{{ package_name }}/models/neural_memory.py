@@ -5,14 +5,14 @@ rows. Behrouz et al. 2025, Titans: Learning to Memorize at Test Time, section 3.
 is a value that goes in and comes out, never a buffer.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .memory_config import MemoryConfig
 from .memory_deep import DeepState, Position, deep_step, read_deep
-from .memory_fused import fused_memory
+from .memory_fused import LayerWeights, fused_layer
 from .memory_gates import Gates
 from .memory_linear import LinearState, linear_step
 from .memory_pairs import PairsByBlock, by_head
@@ -23,46 +23,6 @@ from .short_convolution import ShortConvolution, activated
 from .token_gates import TokenGates
 from .trm_wrapper import truncated_normal
 from .written_memory import Written
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryConfig:
-    """Form and size of the memory."""
-
-    heads: int = 1
-    """Independent memories; the width is shared out between them."""
-    depth: int = 1
-    """1: a matrix, updated exactly. 2: a two-layer network (ours; Titans' with `stale`)."""
-    features: int = 128
-    """depth 2: hidden width of a head's network."""
-    gradient: Literal["exact", "stale"] = "exact"
-    """depth 2: exact last layer, or all gradients at the chunk's start as in the paper."""
-    chunk: int = 64
-    """Tokens that are computed together."""
-    write: Literal["every_pass", "first_pass"] = "every_pass"
-    """causal: write in each application of the network, or in the first of each latent recursion
-    alone; the later ones then read what that wrote."""
-    convolution: int = 4
-    """Taps of the convolution after each projection; 1 looks at the token alone."""
-    momentum: bool = True
-    """Carry past surprise on (eta)."""
-    forgetting: bool = True
-    """Let old content fade (alpha)."""
-    set_steps: int = 1
-    """grids: inner steps of gradient descent on all tokens."""
-
-    def __post_init__(self) -> None:
-        for name in ("heads", "features", "chunk", "convolution", "set_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"model.backbone.memory.{name} must be at least 1, got {getattr(self, name)}"
-                )
-        if self.depth not in (1, 2):
-            raise ValueError(f"model.backbone.memory.depth must be 1 or 2, got {self.depth}")
-        if self.gradient == "stale" and self.depth == 1:
-            raise ValueError(
-                "model.backbone.memory.gradient is 'stale', which is a form of depth 2, got depth 1"
-            )
 
 
 class Heads(NamedTuple):
@@ -200,29 +160,46 @@ class NeuralMemory(nn.Module):
 
         The persistent tokens are a document of their own; they read and are not written.
         """
+        if torch.compiler.is_compiling() and documents is None and not keep:
+            fused = self._fused(x, prefix)
+            if fused is not None:
+                return *fused, Written(())
         projected, gates, state = self.qkv(x), self.gates(x), self.initial_state(len(x))
         later = projected
         if prefix:  # what is cut out of a tensor is copied on the way back
             later, gates = projected[:, prefix:], Gates(*(gate[:, prefix:] for gate in gates))
-        read, after, written = self._scan(later, gates, state, documents, keep=keep)
+        heads, how = self.pairs(later, documents), {"momentum": self.config.momentum, "keep": keep}
+        with torch.autocast(x.device.type, enabled=False):
+            read, after, written = scan_memory(
+                heads, gates, state, documents, self.config.chunk, self.config.gradient, **how
+            )
         if prefix:
-            query = self.pairs(projected[:, :prefix]).query
-            with torch.autocast(x.device.type, enabled=False):
-                read = torch.cat([self.read(query, state), read], 1)
+            read = torch.cat([self._at_start(projected[:, :prefix], state), read], 1)
         return self.output(read, x), self._cache(after, projected, prefix), written
 
-    def _scan(
-        self, x: Tensor, gates: Gates, state: State, documents: Tensor | None, *, keep: bool
-    ) -> tuple[Tensor, State, Written]:
-        """`scan_memory` of projections x [B, T, 3 W]."""
-        chunk, gradient, taps = self.config.chunk, self.config.gradient, self.convolution.weight
-        if documents is None and not keep:
-            fused = fused_memory(x, taps, self.config.heads, gates, state, chunk, gradient)
-            if fused is not None:
-                return *fused, Written(())
-        heads, how = self.pairs(x, documents), {"momentum": self.config.momentum, "keep": keep}
-        with torch.autocast(x.device.type, enabled=False):
-            return scan_memory(heads, gates, state, documents, chunk, gradient, **how)
+    def _fused(self, x: Tensor, prefix: int) -> tuple[Tensor, MemoryCache] | None:
+        """`record` of one document by memory_fused.py, where that serves."""
+        later, state, config = x[:, prefix:], self.initial_state(len(x)), self.config
+        weights = LayerWeights(self.qkv.weight, self.convolution.weight, self.norm, self.out.weight)
+        fused = fused_layer(
+            later, weights, self.gates, self.output, state, config.chunk, config.gradient
+        )
+        if fused is None:
+            return None
+        out, after = fused
+        # decoding goes on from the last projections
+        last = x[:, x.shape[1] - self.convolution.taps + 1 :]
+        projected = self.qkv(torch.cat([x[:, :prefix], last], 1))
+        if prefix:
+            read = self._at_start(projected[:, :prefix], state)
+            out = torch.cat([self.output(read, x[:, :prefix]), out], 1)
+        return out, self._cache(after, projected, prefix)
+
+    def _at_start(self, projected: Tensor, state: State) -> Tensor:
+        """What persistent tokens read, from projections [B, P, 3 W]: [N, P, D]."""
+        query = self.pairs(projected).query
+        with torch.autocast(projected.device.type, enabled=False):
+            return self.read(query, state)
 
     def _cache(self, state: State, projected: Tensor, prefix: int) -> MemoryCache:
         return MemoryCache(state, self.convolution.tail(projected[:, prefix:]))

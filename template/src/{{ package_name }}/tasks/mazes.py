@@ -27,7 +27,7 @@ from ..evaluation.halting import halting_section
 from ..evaluation.maze_steps import maze_steps_section
 from ..models.act_head import HaltingConfig
 from ..models.full_model import ReasonerConfig, RecursiveReasoner
-from ..models.neural_memory import MemoryConfig
+from ..models.memory_config import MemoryConfig
 from ..models.titans_mag import BackboneConfig
 from ..models.trm_wrapper import RecursionConfig
 from ..training.task import ReportSection, Row

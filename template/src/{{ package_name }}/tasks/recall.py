@@ -12,7 +12,7 @@ from ..data.recall import Recall, RecallDataConfig, load_recall_splits, with_gap
 from ..evaluation.predictions import predict
 from ..models.act_head import HaltingConfig
 from ..models.full_model import ReasonerConfig, RecursiveReasoner
-from ..models.neural_memory import MemoryConfig
+from ..models.memory_config import MemoryConfig
 from ..models.titans_mag import BackboneConfig
 from ..models.trm_wrapper import RecursionConfig
 from .deep_supervision import DeepSupervisionTask

@@ -94,18 +94,33 @@ static void take_writes(Chunk c, long keys, long values, const float *turned, co
     take_product(keys, 2 * values, size, plain(turned, size), both, 2 * values, state, 2 * values);
 }
 
+/* `vectors` of out -= sum over j of factor[j * step] row j. */
+INLINE void take_some(int vectors, long count, const float *factor, long step, const float *rows,
+                      long width, float *out) {
+    lanes sums[4];
+    for (int i = 0; i < vectors; i++) sums[i] = ((const lanes *)out)[i];
+    for (long j = 0; j < count; j++)
+        for (int i = 0; i < vectors; i++)
+            sums[i] -= factor[j * step] * ((const lanes *)(rows + j * width))[i];
+    for (int i = 0; i < vectors; i++) ((lanes *)out)[i] = sums[i];
+}
+
+/* The same for a whole row; four sums grow side by side, as one would wait for itself. */
+INLINE void take_rows(long count, const float *factor, long step, const float *rows, long width,
+                      float *out) {
+    long i = 0;
+    for (; i + 4 * LANES <= width; i += 4 * LANES)
+        take_some(4, count, factor, step, rows + i, width, out + i);
+    for (; i < width; i += LANES) take_some(1, count, factor, step, rows + i, width, out + i);
+}
+
 /* Errors e [C, V] and `room.writes`, from what keys found [C, V], already less the values. */
 static void substitute(Chunk c, Room room, float *errors) {
     long size = c.size, values = c.values;
     for (long t = 0; t < size; t++) {
-        const float *mix = room.mixes + t * size;
         float *error = errors + t * values;
-        for (long i = 0; i < values; i += LANES) {
-            lanes sum = *(lanes *)(error + i);
-            for (long j = 0; j < t; j++) sum -= mix[j] * *(lanes *)(room.writes + j * values + i);
-            *(lanes *)(error + i) = sum;
-            *(lanes *)(room.writes + t * values + i) = c.rate[t] * sum;
-        }
+        take_rows(t, room.mixes + t * size, 1, room.writes, values, error);
+        scaled(values, c.rate[t], error, room.writes + t * values, 0);
     }
 }
 

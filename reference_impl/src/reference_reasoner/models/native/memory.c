@@ -1,69 +1,21 @@
 /* The exact memories of memory_by_chunk.py for float32 on CPUs: rows side by side, chunks in turn.
- * Where projections are given, a chunk's queries, keys and values are made of them on the way.
+ * Where tokens come before their projections, a chunk's queries, keys and values are made on the way.
  *
  * N rows, T tokens in G chunks of C, D key width, F features (0: a linear memory), V value width;
  * K = F, or D where there are none. States are [N, D, 2 F] and [N, K, 2 V]: weights and, beside
  * each row of them, momentum. memory_native.py builds and calls it, and says what sizes it takes.
  */
-#include <stdlib.h>
-
-#include "arguments.h"
-#include "deep_chunk.h"
-
-static long inner_keys(const Given *given) {
-    return given->features ? given->features : given->keys;
-}
-
-/* Parts of a room begin at whole vectors, as those that lie across two cache lines cost twice. */
-#define LINE 16
-
-static long decay_room(long size) { return 2 * size * size + 3 * (size + LINE); }
-
-static long pairs_room(const Given *given) {
-    return given->projections.projected ? KINDS * given->size * given->keys : 0;
-}
-
-/* Of what the convolutions gave and what `pairs_backward` adds to it. */
-static long mixed_rows(const Given *given) { return given->size + given->projections.taps; }
-
-static long mixed_room(const Given *given) {
-    return given->projections.projected ? KINDS * mixed_rows(given) * given->keys : 0;
-}
-
-/* The `index`-th chunk of a row; what is made for it lies at `room`: its decay, and pairs. */
-static Chunk chunk_at(const Given *given, long row, long index, float *room,
-                      float *const *mixed) {
-    long size = given->size, begin = row * given->tokens + index * size;
-    Chunk c;
-    c.size = size;
-    c.keys = given->keys;
-    c.values = given->values;
-    c.rate = given->rate + begin;
-    c.decay.keep = given->keep + begin;
-    c.decay.eta = given->eta + begin;
-    c.decay.spread = room;
-    c.decay.moved = room + size * size;
-    c.decay.weights = c.decay.moved + size * size + LINE;
-    c.decay.momentum = c.decay.weights + size + LINE;
-    c.decay.coast = c.decay.momentum + size + LINE;
-    decay_of(size, c.decay);
-    if (given->projections.projected) {
-        float *q = room + decay_room(size), *k = q + size * c.keys, *v = k + size * c.keys;
-        float *pairs[] = {q, k, v};
-        pairs_of(&given->projections, row, index * size, size, pairs, mixed);
-        c.q = q;
-        c.k = k;
-        c.v = v;
-    } else {
-        c.q = given->q + begin * c.keys;
-        c.k = given->k + begin * c.keys;
-        c.v = given->v + begin * c.values;
-    }
-    return c;
-}
+#include "chunk_of_row.h"
 
 static void copy(long count, const float *from, float *to) {
     for (long i = 0; i < count; i++) to[i] = from[i];
+}
+
+/* Room full of zeros, or NULL. */
+static float *room_of(long numbers) {
+    float *room = memory_for(numbers);
+    for (long i = 0; room && i < numbers; i++) room[i] = 0;
+    return room;
 }
 
 static void forward_row(const Given *given, const Results *results, long row, float *room) {
@@ -72,7 +24,9 @@ static void forward_row(const Given *given, const Results *results, long row, fl
     float *first = results->first + row * first_size;
     float *second = results->second + row * second_size;
     float *made = room;
-    float *at = made + decay_room(size) + pairs_room(given), *rest = at + mixed_room(given);
+    float *passing = made + decay_room(size) + pairs_room(given);
+    float *spare = passing + projected_room(given), *at = spare + size * given->values;
+    float *rest = at + mixed_room(given);
     float *mixed[] = {at, at + mixed_rows(given) * given->keys,
                       at + 2 * mixed_rows(given) * given->keys};
     Room inner = room_at(rest, size, inner_keys(given), given->values);
@@ -90,9 +44,9 @@ static void forward_row(const Given *given, const Results *results, long row, fl
             copy(first_size, first, results->first_starts + place * first_size);
         if (kept && results->second_starts)
             copy(second_size, second, results->second_starts + place * second_size);
-        Chunk c = chunk_at(given, row, chunk, made, mixed);
+        Chunk c = chunk_at(given, row, chunk, made, passing, mixed);
         float *read = results->read + begin * c.values;
-        float *errors = results->errors + begin * c.values;
+        float *errors = results->errors ? results->errors + begin * c.values : spare;
         if (width)
             deep_forward(c, given->inner_rate + begin, width, first, second, inner, layer, read,
                          errors);
@@ -142,13 +96,13 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
     float *by_second = grads->second + row * second_size;
     const Projections *projections = &given->projections;
     float *by_taps = grads->taps + row * projections->taps * KINDS * keys;
-    for (long i = 0; projections->projected && i < projections->taps * KINDS * keys; i++)
+    for (long i = 0; projections->heads && i < projections->taps * KINDS * keys; i++)
         by_taps[i] = 0;
     for (long chunk = chunks - 1; chunk >= 0; chunk--) {
         long at = row * chunks + chunk, begin = at * size;
-        Chunk c = chunk_at(given, row, chunk, made, mixed);
+        Chunk c = chunk_at(given, row, chunk, made, NULL, mixed);
         float *by_tokens[] = {by_pairs, by_pairs + size * keys, by_pairs + 2 * size * keys};
-        if (!projections->projected) {
+        if (!projections->heads) {
             by_tokens[0] = grads->q + begin * keys;
             by_tokens[1] = grads->k + begin * keys;
             by_tokens[2] = grads->v + begin * values;
@@ -168,7 +122,7 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
         else
             chunk_backward(c, start, errors, read, by_errors, second, by, by_second);
         decay_backward(size, c.decay, by.decay, grads->keep + begin, grads->eta + begin);
-        if (projections->projected)
+        if (projections->heads)
             pairs_backward(projections, row, given->tokens, chunk * size, size, by_tokens, mixed,
                            grads->projected, by_taps);
         long place = row * given_starts + chunk - back->begin;
@@ -182,47 +136,74 @@ static void backward_row(const Given *given, const Back *back, const Grads *grad
     }
 }
 
-/* Room full of zeros, or NULL; its length is a multiple of its alignment, as C asks for. */
-static float *room_of(long numbers) {
-    long all = (numbers + LINE - 1) / LINE * LINE;
-    float *room = aligned_alloc(LINE * sizeof(float), all * sizeof(float));
-    for (long i = 0; room && i < all; i++) room[i] = 0;
-    return room;
+static long forward_room(const Given *given) {
+    long inner = inner_keys(given), size = given->size, values = given->values;
+    return decay_room(size) + pairs_room(given) + projected_room(given) + size * values +
+           mixed_room(given) + room_for(size, inner, values) +
+           layer_for(size, given->keys, given->features, values);
+}
+
+static long backward_room(const Given *given) {
+    long inner = inner_keys(given), size = given->size, values = given->values;
+    return decay_room(size) + decay_grads_room(size) + 2 * pairs_room(given) +
+           mixed_room(given) + back_room_for(size, inner, values) +
+           layer_for(size, given->keys, given->features, values);
+}
+
+/* The matrix head by head; NULL where there is no room. */
+static float *panels_of(const Given *given) {
+    const Projections *p = &given->projections;
+    float *panels = memory_for(panels_room(p));
+#pragma omp parallel for num_threads(given->threads)
+    for (long head = 0; head < (panels ? p->heads : 0); head++) panel_of(p, head, panels);
+    return panels;
+}
+
+/* All projections, for rows that cannot be shared out evenly. */
+static void project_all(const Given *given) {
+    const Projections *p = &given->projections;
+    long chunks = given->tokens / given->size;
+#pragma omp parallel for num_threads(given->threads)
+    for (long i = 0; i < given->rows * chunks; i++) {
+        long row = i / chunks, begin = i % chunks * given->size;
+        project(p, row, begin, given->size, kept_at(p, row, given->tokens, begin));
+    }
 }
 
 /* Both return 0, or 1 where there is no memory to work in. */
-int memory_forward(const Given *given, const Results *results) {
-    long inner = inner_keys(given), size = given->size, values = given->values;
-    long room = decay_room(size) + pairs_room(given) + mixed_room(given) +
-                room_for(size, inner, values) +
-                layer_for(size, given->keys, given->features, values);
-    int failed = 0;
-#pragma omp parallel for num_threads(given->threads) reduction(| : failed)
-    for (long row = 0; row < given->rows; row++) {
-        float *at = room_of(room);
-        if (at)
-            forward_row(given, results, row, at);
+int memory_forward(const Given *asked, const Results *results) {
+    Given given = *asked;
+    Projections *p = &given.projections;
+    float *panels = p->x ? panels_of(&given) : NULL;
+    int failed = p->x && !panels;
+    p->panels = panels;
+    if (!failed && p->x && p->projected && given.rows % given.threads) {
+        project_all(&given);
+        p->x = NULL;
+    }
+#pragma omp parallel for num_threads(given.threads) reduction(| : failed)
+    for (long row = 0; row < (failed ? 0 : given.rows); row++) {
+        float *room = room_of(forward_room(&given));
+        if (room)
+            forward_row(&given, results, row, room);
         else
             failed = 1;
-        free(at);
+        free(room);
     }
+    free(panels);
     return failed;
 }
 
 int memory_backward(const Given *given, const Back *back, const Grads *grads) {
-    long inner = inner_keys(given), size = given->size, values = given->values;
-    long room = decay_room(size) + decay_grads_room(size) + 2 * pairs_room(given) +
-                mixed_room(given) + back_room_for(size, inner, values) +
-                layer_for(size, given->keys, given->features, values);
     int failed = 0;
 #pragma omp parallel for num_threads(given->threads) reduction(| : failed)
     for (long row = 0; row < given->rows; row++) {
-        float *at = room_of(room);
-        if (at)
-            backward_row(given, back, grads, row, at);
+        float *room = room_of(backward_room(given));
+        if (room)
+            backward_row(given, back, grads, row, room);
         else
             failed = 1;
-        free(at);
+        free(room);
     }
     return failed;
 }

@@ -16,7 +16,7 @@ typedef struct {
 typedef struct {
     float *first, *second;               /* states: at the start, then at the end */
     float *read;                         /* [N, T, V] */
-    float *errors;                       /* [N, T, V] */
+    float *errors;                       /* [N, T, V] or NULL */
     float *unit;                         /* [N, T, F] features of keys, or NULL */
     float *first_starts, *second_starts; /* states at chunks' starts [N, G - begin, ...], or NULL */
     long begin;                          /* the first chunk whose start is kept */

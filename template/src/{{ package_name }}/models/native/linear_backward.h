@@ -70,12 +70,10 @@ static void substitute_back(Chunk c, BackRoom back, const float *errors, const f
     long size = c.size, values = c.values;
     for (long t = size - 1; t >= 0; t--) {
         float *taking = back.taking + t * values, *reading = back.reading + t * values;
+        take_rows(size - t - 1, back.room.mixes + (t + 1) * size + t, size, reading + values,
+                  values, taking);
         for (long i = 0; i < values; i += LANES) {
-            lanes sum = *(lanes *)(taking + i);
-            for (long j = t + 1; j < size; j++)
-                sum -= back.room.mixes[j * size + t] * *(lanes *)(back.reading + j * values + i);
-            *(lanes *)(taking + i) = sum;
-            sum *= c.rate[t];
+            lanes sum = c.rate[t] * *(lanes *)(taking + i);
             if (by_errors) sum += *(const lanes *)(by_errors + t * values + i);
             *(lanes *)(reading + i) = sum;
             *(lanes *)(by.v + t * values + i) = -sum;

@@ -1,25 +1,14 @@
 /* One row's queries, keys and values of some tokens, from projections, as memory_pairs.py has them:
- * convolved, through SiLU, queries and keys of length 1; and the gradients of that.
- *
- * B batch, T tokens, H heads, D head width, W = H D, J taps, at most as many as a chunk has tokens.
- * Row n is head n % H of batch n / H.
+ * convolved, through SiLU, queries and keys of length 1; and the gradients of that. Notation as in
+ * projections.h.
  */
 #ifndef PAIRS_H
 #define PAIRS_H
 
 #include "activation.h"
+#include "projections.h"
 
 #define SHORTEST 1e-12f
-#define KINDS 3 /* query, key, value, as they stand side by side in the projections */
-
-typedef struct {
-    long heads, width, taps;
-    long stride;            /* numbers from one batch to the next one */
-    const float *projected; /* [B, T, 3 W], or NULL: queries, keys and values are given */
-    const float *weights;   /* [J, 3 W] */
-} Projections;
-
-INLINE long channels(const Projections *p) { return KINDS * p->heads * p->width; }
 
 INLINE long first_channel(const Projections *p, long row, long kind) {
     return (kind * p->heads + row % p->heads) * p->width;
@@ -30,42 +19,48 @@ INLINE long reaching(const Projections *p, long token) {
     return token + 1 < p->taps ? token + 1 : p->taps;
 }
 
-/* The convolution at a token, [D]. */
-INLINE void convolved(const Projections *p, long row, long token, long kind, float *out) {
-    long all = channels(p), first = first_channel(p, row, kind), taps = reaching(p, token);
-    const float *x = p->projected + row / p->heads * p->stride + token * all + first;
-    const float *weights = p->weights + first;
-    for (long i = 0; i < p->width; i += LANES) {
-        lanes sum = {0};
-        for (long tap = 0; tap < taps; tap++)
-            sum += *(const lanes *)(weights + tap * all + i) *
-                   *(const lanes *)(x - tap * all + i);
-        *(lanes *)(out + i) = sum;
-    }
-}
-
 INLINE float inverse_length(float square) {
     float length = root(square);
     return 1 / (length > SHORTEST ? length : SHORTEST);
 }
 
+/* A token's pair at `out` from its projections at x, those of other tokens `apart` from it, and what
+ * the convolution gives at `mixed`. */
+INLINE void pair_of(long width, long taps, const float *x, long apart, const float *weights,
+                    long weights_apart, int unit, float *mixed, float *out) {
+    lanes square = {0};
+    for (long i = 0; i < width; i += LANES) {
+        lanes sum = {0};
+        for (long tap = 0; tap < taps; tap++)
+            sum += *(const lanes *)(weights + tap * weights_apart + i) *
+                   *(const lanes *)(x - tap * apart + i);
+        lanes active = sum * sigmoid(sum);
+        *(lanes *)(mixed + i) = sum;
+        *(lanes *)(out + i) = active;
+        square += active * active;
+    }
+    if (unit) scaled(width, inverse_length(total(square)), out, out, 0);
+}
+
+#define USUAL 4 /* taps; that many in a row are unrolled */
+
 /* Those of `size` tokens from `begin` on: [size, D] each at out[query, key, value], and what the
  * convolutions gave at mixed[the same]. */
-static void pairs_of(const Projections *p, long row, long begin, long size, float *const *out,
-                     float *const *mixed) {
-    long width = p->width;
-    for (long kind = 0; kind < KINDS; kind++)
-        for (long t = 0; t < size; t++) {
+static void pairs_of(const Projections *p, Projected given, long row, long begin, long size,
+                     float *const *out, float *const *mixed) {
+    long width = p->width, all = channels(p);
+    for (long kind = 0; kind < KINDS; kind++) {
+        const float *x = given.at + kind * given.apart;
+        const float *weights = p->weights + first_channel(p, row, kind);
+        for (long t = 0; t < size; t++, x += given.row) {
             float *from = mixed[kind] + t * width, *to = out[kind] + t * width;
-            convolved(p, row, begin + t, kind, from);
-            lanes square = {0};
-            for (long i = 0; i < width; i += LANES) {
-                lanes active = *(lanes *)(from + i) * sigmoid(*(lanes *)(from + i));
-                *(lanes *)(to + i) = active;
-                square += active * active;
-            }
-            if (kind < 2) scaled(width, inverse_length(total(square)), to, to, 0);
+            long taps = reaching(p, begin + t);
+            if (taps == USUAL)
+                pair_of(width, USUAL, x, given.row, weights, all, kind < 2, from, to);
+            else
+                pair_of(width, taps, x, given.row, weights, all, kind < 2, from, to);
         }
+    }
 }
 
 /* The gradient of a convolution [D] in place of itself, from that of what was made of it; what
@@ -102,11 +97,13 @@ INLINE void add_multiplied(long size, const float *a, const float *b, float *out
 static void pairs_backward(const Projections *p, long row, long tokens, long begin, long size,
                            float *const *grad, float *const *mixed, float *by_projected,
                            float *by_weights) {
-    long width = p->width, all = channels(p), halo = p->taps - 1, batch = row / p->heads;
+    long width = p->width, all = channels(p), halo = p->taps - 1;
+    Projected kept = kept_at(p, row, tokens, begin);
+    float *from = by_projected + (kept.at - p->projected);
     for (long kind = 0; kind < KINDS; kind++) {
         long first = first_channel(p, row, kind);
-        const float *x = p->projected + batch * p->stride + begin * all + first;
-        float *by_x = by_projected + (batch * tokens + begin) * all + first;
+        const float *x = kept.at + kind * kept.apart;
+        float *by_x = from + kind * kept.apart;
         float *by = mixed[kind], *gates = by + (size + halo) * width;
         for (long t = 0; t < size; t++) {
             through_length(width, grad[kind] + t * width, kind < 2, by + t * width, gates);
