@@ -21,7 +21,8 @@ import torch
 
 from . import ROOT
 from .decode import exponent, resident_bytes
-from .memory_layer import WIDTH, both, keep_freed_memory, ours
+from .in_turns import keep_freed_memory
+from .memory_layer import WIDTH, both, ours
 from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package
 
 LENGTHS = (8192, 16384, 32768, 65536)

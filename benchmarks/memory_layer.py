@@ -13,7 +13,6 @@ are products at the machine's rate, and timed apart: what they take no form of t
 """
 
 import argparse
-import ctypes
 import importlib.util
 import statistics
 import sys
@@ -25,13 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .in_turns import in_turns, ratio, told
+from .in_turns import in_turns, keep_freed_memory, ratio, told
 from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package
 
 PEER, NEEDS = "titans-pytorch", "titans_pytorch"
 WIDTH, HEADS, CHUNK = 384, 6, 64
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-"""The numbers of glibc's malloc.h; -1 as the threshold turns trimming off."""
 Read = Callable[[nn.Module, Tensor], Tensor]
 
 
@@ -189,18 +186,6 @@ def judged(row: Row, found: Mapping[str, Any], *, compiled: bool) -> list[Line]:
                 )
             )
     return lines
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what it gets back, as other allocators do.
-
-    It returns tens of MB to the system each time they are freed, and every 4 KB of them is a page
-    fault when they are asked for again: on a virtual machine more than what is computed with them.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_TRIM_THRESHOLD, -1)
-        mallopt(_MMAP_MAX, 0)
 
 
 def main(argv: list[str]) -> int:

@@ -46,18 +46,29 @@ def hermetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def template(hermetic: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working tree as it is, committed and tagged 1.0.0 in a repository of its own.
+def source(hermetic: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working tree as it is, in a folder without a repository.
 
-    Copied instead of cloned, so that uncommitted changes come along and a shallow checkout
-    serves as well. Tests only read it; those that change a template copy it first.
+    Copier renders it where it stands, in half the time: of a repository it first makes a clone.
+    Copied, so that uncommitted changes come along and a shallow checkout serves as well.
     """
-    folder = tmp_path_factory.mktemp("template") / "ml-expert"
+    folder = tmp_path_factory.mktemp("source") / "ml-expert"
     asked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in filter(None, run(asked, ROOT).split("\0")):
         if (ROOT / name).is_file():  # a deletion may be uncommitted too
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def template(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as users get it: a repository, whose one commit has the tag 1.0.0.
+
+    Tests only read it; those that change a template copy it first.
+    """
+    folder = tmp_path_factory.mktemp("template") / "ml-expert"
+    shutil.copytree(source, folder)
     run(["git", "init", "--quiet"], folder)
     commit(folder, tag="1.0.0")
     return folder

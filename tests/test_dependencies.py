@@ -17,10 +17,10 @@ from .rendering import CONSTRAINTS, DEFAULT_PACKAGE, choices, pins, render
 
 @pytest.fixture(scope="module", params=choices("example"))
 def project(
-    template: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    source: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     answers = {"example": request.param}
-    return render(template, tmp_path_factory.mktemp("dependencies") / "project", answers)
+    return render(source, tmp_path_factory.mktemp("dependencies") / "project", answers)
 
 
 @pytest.fixture(scope="module")

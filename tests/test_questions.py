@@ -46,10 +46,10 @@ def test_every_question_is_tried() -> None:
     ("question", "value"), [(name, value) for name, values in REFUSED.items() for value in values]
 )
 def test_a_bad_value_is_named_and_nothing_is_written(
-    template: Path, tmp_path: Path, question: str, value: str | list[str]
+    source: Path, tmp_path: Path, question: str, value: str | list[str]
 ) -> None:
     with pytest.raises(ValueError, match=question) as refusal:
-        render(template, tmp_path / "project", {question: value})
+        render(source, tmp_path / "project", {question: value})
     last = value[-1] if isinstance(value, list) else value
     assert last in str(refusal.value)
     assert not (tmp_path / "project").exists()
@@ -59,9 +59,9 @@ def test_a_bad_value_is_named_and_nothing_is_written(
     ("question", "value"), [(name, value) for name, values in TAKEN.items() for value in values]
 )
 def test_a_good_value_is_recorded_as_it_is(
-    template: Path, tmp_path: Path, question: str, value: str
+    source: Path, tmp_path: Path, question: str, value: str
 ) -> None:
-    project = render(template, tmp_path / "project", {question: value})
+    project = render(source, tmp_path / "project", {question: value})
     assert answers_of(project)[question] == value
     metadata = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     author = metadata["authors"][0]
@@ -84,28 +84,28 @@ def test_a_good_value_is_recorded_as_it_is(
     ],
 )
 def test_the_packages_name_comes_from_the_projects(
-    template: Path, tmp_path: Path, name: str, package: str
+    source: Path, tmp_path: Path, name: str, package: str
 ) -> None:
-    project = render(template, tmp_path / "project", {"project_name": name})
+    project = render(source, tmp_path / "project", {"project_name": name})
     assert answers_of(project)["package_name"] == package
     assert (project / "src" / package / "__init__.py").is_file()
 
 
-def test_a_derived_name_that_is_taken_is_refused_too(template: Path, tmp_path: Path) -> None:
+def test_a_derived_name_that_is_taken_is_refused_too(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'torch' is taken"):
-        render(template, tmp_path / "project", {"project_name": "Torch"})
+        render(source, tmp_path / "project", {"project_name": "Torch"})
 
 
-def test_the_year_is_todays_until_it_is_answered(template: Path, tmp_path: Path) -> None:
+def test_the_year_is_todays_until_it_is_answered(source: Path, tmp_path: Path) -> None:
     years = [datetime.date.today().year]
-    project = render(template, tmp_path / "project")
+    project = render(source, tmp_path / "project")
     years.append(datetime.date.today().year)  # on New Year's Eve
     assert answers_of(project)["year"] in map(str, years)
 
 
-def test_an_answer_that_nobody_asked_for_is_refused(template: Path, tmp_path: Path) -> None:
+def test_an_answer_that_nobody_asked_for_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="project_nmae"):
-        render(template, tmp_path / "project", {"project_nmae": "Typo"})
+        render(source, tmp_path / "project", {"project_nmae": "Typo"})
 
 
 def test_the_command_line_says_what_comes_next(template: Path, tmp_path: Path) -> None:

@@ -23,28 +23,28 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def maximal(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def maximal(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the default answers."""
-    project = render(template, tmp_path_factory.mktemp("maximal") / "project")
+    project = render(source, tmp_path_factory.mktemp("maximal") / "project")
     overlay(project)
     return project
 
 
 @pytest.fixture(scope="module")
-def reasoner(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reasoner(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference implementation: every part of the template is in it."""
-    project = render_reference(template, tmp_path_factory.mktemp("reasoner") / "project")
+    project = render_reference(source, tmp_path_factory.mktemp("reasoner") / "project")
     overlay(project)
     return project
 
 
 @pytest.fixture(scope="module", params=choices("example"))
 def minimal(
-    request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A project without anything that can be left out, and with the shortest name."""
     answers = {"trackers": [], "ci": "none", "package_name": "x", "example": request.param}
-    project = render(template, tmp_path_factory.mktemp("minimal") / "project", answers)
+    project = render(source, tmp_path_factory.mktemp("minimal") / "project", answers)
     overlay(project)
     return project
 

@@ -87,12 +87,12 @@ def test_one_that_was_killed_at_the_end_is_done(tmp_path: Path) -> None:
 
 
 def test_a_real_kill_leaves_no_process_and_no_wrong_byte(tmp_path: Path) -> None:
-    request = Request(side=9, stratum="guesses:5+", count=200)
+    request = Request(side=9, stratum="guesses:5+", count=120)
     script = (
         f"from {NAME} import Request, produce\n"
         "from pathlib import Path\n"
         "if __name__ == '__main__':\n"
-        "    produce(Request(side=9, stratum='guesses:5+', count=200), Path('one.txt'), 2)\n"
+        "    produce(Request(side=9, stratum='guesses:5+', count=120), Path('one.txt'), 2)\n"
     )
     (tmp_path / "script.py").write_text(script)
     part = tmp_path / "one.txt.part"
@@ -101,7 +101,7 @@ def test_a_real_kill_leaves_no_process_and_no_wrong_byte(tmp_path: Path) -> None
         time.sleep(0.02)
     running.kill()
     running.communicate(timeout=120)  # waits until no worker holds its end of the pipe
-    assert 0 < produce(request, tmp_path / "one.txt", 1) < 200
+    assert 0 < produce(request, tmp_path / "one.txt", 1) < 120
     assert (tmp_path / "one.txt").read_bytes() == made(tmp_path / "two.txt", request)
 
 

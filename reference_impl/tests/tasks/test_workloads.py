@@ -1,8 +1,9 @@
 """What the reasoner is benched at: puzzles at full depth and stopped early, and real steps."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from reference_reasoner.models.full_model import RecursiveReasoner
 from reference_reasoner.models.graphed_solving import GraphedReasoner
 from reference_reasoner.profiling.bench_steps import RealStep
 from reference_reasoner.profiling.fit_counting import carry_bytes
-from reference_reasoner.profiling.fit_vram import fit
+from reference_reasoner.profiling.fit_vram import Plan, fit
 from reference_reasoner.profiling.inputs import untrained_model
 from reference_reasoner.profiling.timing import Limits
 from reference_reasoner.profiling.workloads import compiled_blocks, timings
@@ -26,6 +27,7 @@ from reference_reasoner.tasks.mazes import MazeTask, maze_smoke
 from reference_reasoner.tasks.recall import RecallTask, lm25m, recall_smoke
 from reference_reasoner.tasks.sudoku import SudokuTask
 from reference_reasoner.tasks.sudoku_presets import (
+    SudokuConfig,
     grid25m,
     smoke,
     trm7m,
@@ -223,17 +225,22 @@ def test_a_real_step_keeps_its_rows_in_the_carry() -> None:
     assert step.state.ema is not None
 
 
+@cache
+def planned(make: Callable[[], SudokuConfig]) -> Plan:
+    return fit(SudokuTask(make()), 5 * 2**30)
+
+
 def test_a_carry_is_two_states_and_a_few_numbers_a_row() -> None:
     # 97 tokens of width 768 in float32, twice; tokens and labels; six numbers and a flag
     row = 2 * 97 * 768 * 4 + 2 * 81 * 8 + 6 * 8 + 1
     assert carry_bytes(SudokuTask(grid25m())) == 768 * row
-    assert fit(SudokuTask(grid25m()), 5 * 2**30).fixed_bytes["old_and_new_carry"] == 2 * 768 * row
+    assert planned(grid25m).fixed_bytes["old_and_new_carry"] == 2 * 768 * row
 
 
 @pytest.mark.parametrize("make", [grid25m, trm7m, trm7m_mixing])
-def test_a_preset_for_puzzles_is_planned_for_five_gib(make: Any) -> None:
+def test_a_preset_for_puzzles_is_planned_for_five_gib(make: Callable[[], SudokuConfig]) -> None:
     training = make().training
-    plan = fit(SudokuTask(make()), 5 * 2**30)
+    plan = planned(make)
     (option,) = (
         each
         for each in plan.options
