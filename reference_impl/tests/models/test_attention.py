@@ -85,6 +85,23 @@ def test_values_and_gradients_are_those_of_the_rules(
     assert_same(with_gradients(ours, leaves), with_gradients(naive, leaves), 1e-12)
 
 
+@each_packing
+@each_prefix
+@pytest.mark.parametrize("window", [2, 6, 7, 16])
+def test_a_long_window_goes_by_halves(
+    window: int, prefix: int, with_documents: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attend_module, "LONG_WINDOW", 2)
+    leaves, documents = qkv_of(prefix + 21), packed(21) if with_documents else None
+    rule = {"prefix": prefix, "window": window, "causal": True, "documents": documents}
+    blocks = []
+    real = attend_module._blocks
+    monkeypatch.setattr(attend_module, "_blocks", lambda *x: (blocks.append(x[1]), real(*x))[1])
+    ours, naive = attend(*leaves, **rule), naive_attend(*leaves, **rule)
+    assert_same(with_gradients(ours, leaves), with_gradients(naive, leaves), 1e-12)
+    assert set(blocks) == {7 if window == 7 else window // 2}
+
+
 @each_prefix
 @pytest.mark.parametrize("window", [0, 1, 3, 16])
 def test_a_token_sees_exactly_the_window_and_the_prefix(window: int, prefix: int) -> None:

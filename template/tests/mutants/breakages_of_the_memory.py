@@ -46,10 +46,17 @@ OF_ATTENTION = (
         test=f"{ATTENTION}::test_a_token_sees_exactly_the_window_and_the_prefix[3-4]",
     ),
     Breakage(
+        what="half blocks see half a window less",
+        file="models/attend.py",
+        old="parts = [rows[:, shift : shift + count] for shift in shifts]",
+        new="parts = [rows[:, max(shift, 1) : max(shift, 1) + count] for shift in shifts]",
+        test=f"{ATTENTION}::test_a_long_window_goes_by_halves[6-4-one]",
+    ),
+    Breakage(
         what="a document sees the ones before it",
         file="models/attend.py",
-        old="same = ids[:, 1:, :, None] == around",
-        new="same = ids[:, 1:, :, None] >= around",
+        old="same = ids[:, -count:, :, None] == around",
+        new="same = ids[:, -count:, :, None] >= around",
         test=f"{ATTENTION}::test_a_packed_document_is_as_if_alone[window 3-0]",
     ),
     Breakage(

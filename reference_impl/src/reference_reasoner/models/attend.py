@@ -13,6 +13,8 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 FLEX_HEAD_WIDTHS = (16, 32, 64, 128)
 FLEX_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+LONG_WINDOW, PARTS = 128, 2
+"""From which on a window is cut into blocks of queries, and how many."""
 
 
 def attend(
@@ -92,12 +94,12 @@ def sight(
 def _block_local(
     q: Tensor, k: Tensor, v: Tensor, prefix: int, window: int, documents: Tensor | None
 ) -> Tensor:
-    """Causal attention with a window < T, in blocks of `window` queries.
+    """Causal attention with a window < T, block of queries after block.
 
-    The first block has none before it, so there the window cuts nothing. Each later one sees
-    the prefix, the block before it and itself, through one and the same mask.
+    The first `window` tokens have none before them, so there the window cuts nothing. Each later
+    block sees the prefix, the window before it and itself, through one and the same mask.
     """
-    start = prefix + window
+    start, size = prefix + window, _block_size(window)
     first = attend(
         *(x[:, :, :start] for x in (q, k, v)),
         prefix=prefix,
@@ -105,23 +107,25 @@ def _block_local(
         documents=None if documents is None else documents[:, :window],
     )
     later = q.shape[2] - start
-    missing = -later % window
-    queries = _blocks(pad(q[:, :, start:], (0, 0, 0, missing)), window)
+    missing = -later % size
+    queries = _blocks(pad(q[:, :, start:], (0, 0, 0, missing)), size)
     batch, count = queries.shape[:2]
-    ahead = window - torch.arange(2 * window, device=q.device)
-    distance = torch.arange(window, device=q.device)[:, None] + ahead
+    ahead = window - torch.arange(window + size, device=q.device)
+    distance = torch.arange(size, device=q.device)[:, None] + ahead
     mask = (distance >= 0) & (distance < window)
+    shifts = range(window // size + 1)
     if documents is not None:
-        ids = pad(documents, (0, missing), value=-1).reshape(batch, -1, window)
-        around = torch.cat([ids[:, :-1], ids[:, 1:]], 2)
-        same = ids[:, 1:, :, None] == around[:, :, None, :]
+        ids = pad(documents, (0, missing), value=-1).reshape(batch, -1, size)
+        around = torch.cat([ids[:, shift : shift + count] for shift in shifts], 2)
+        same = ids[:, -count:, :, None] == around[:, :, None, :]
         mask = (mask & same).flatten(0, 1)[:, None]
 
     def around_blocks(x: Tensor) -> Tensor:
-        """[B, H, P + T, D] -> the rows that each block looks at, [B * blocks, H, P + 2 W, D]."""
+        """[B, H, P + T, D] -> the rows that each block looks at, [B * blocks, H, ..., D]."""
         shared = x[:, None, :, :prefix].expand(-1, count, -1, -1, -1)
-        rows = _blocks(pad(x[:, :, prefix:], (0, 0, 0, missing)), window)
-        return torch.cat([shared, rows[:, :-1], rows[:, 1:]], 3).flatten(0, 1)
+        rows = _blocks(pad(x[:, :, prefix:], (0, 0, 0, missing)), size)
+        parts = [rows[:, shift : shift + count] for shift in shifts]
+        return torch.cat([shared, *parts], 3).flatten(0, 1)
 
     out = scaled_dot_product_attention(
         queries.flatten(0, 1),
@@ -131,6 +135,11 @@ def _block_local(
     )
     rest = out.reshape(batch, count, *out.shape[1:]).transpose(1, 2).flatten(2, 3)
     return torch.cat([first, rest[:, :, :later]], 2)
+
+
+def _block_size(window: int) -> int:
+    """Queries of a block: fewer look at less that is masked, and have more copied for them."""
+    return window // PARTS if window % PARTS == 0 and window >= LONG_WINDOW else window
 
 
 def _blocks(x: Tensor, size: int) -> Tensor:
