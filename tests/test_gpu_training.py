@@ -28,10 +28,10 @@ STRATA = {"guesses_0", "guesses_1_to_4", "guesses_5_up"}
 
 
 @pytest.fixture(scope="module")
-def rehearsal(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
+def rehearsal(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Path:
     """What both pieces of one model write, with the template as it is now."""
     folder = tmp_path_factory.mktemp("gpu")
-    project = render_reference(source, folder / "project")
+    project = render_reference(template, folder / "project")
     words = ["--rehearse", "--final", "--models", MODEL, "--project", str(project)]
     assert gpu_training.main([*words, "--out", str(folder / "out")]) == 0
     return folder / "out"

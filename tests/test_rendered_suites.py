@@ -31,9 +31,9 @@ def maximal(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reasoner(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reasoner(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference implementation: every part of the template is in it."""
-    project = render_reference(source, tmp_path_factory.mktemp("reasoner") / "project")
+    project = render_reference(template, tmp_path_factory.mktemp("reasoner") / "project")
     overlay(project)
     return project
 

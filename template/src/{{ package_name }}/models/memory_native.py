@@ -54,7 +54,7 @@ def native_forward(
     read = tokens[0].new_empty(rows, length, after[-1].shape[2] // 2)
     errors = torch.empty_like(read) if training or keep else None
     unit = read.new_empty(rows, length, after[-1].shape[1]) if deep and keep else None
-    projected = None
+    projected = None  # C needs them whole for training, and for rows that do not share out evenly
     if heads and (training or rows % torch.get_num_threads()):
         projected = read.new_empty(rows // heads, length, len(tokens[1]))
     if not is_fake(read):

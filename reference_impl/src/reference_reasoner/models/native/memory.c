@@ -181,8 +181,9 @@ int memory_forward(const Given *asked, const Results *results) {
         project_all(&given);
         p->x = NULL;
     }
+    long rows = failed ? 0 : given.rows;
 #pragma omp parallel for num_threads(given.threads) reduction(| : failed)
-    for (long row = 0; row < (failed ? 0 : given.rows); row++) {
+    for (long row = 0; row < rows; row++) {
         float *room = room_of(forward_room(&given));
         if (room)
             forward_row(&given, results, row, room);
