@@ -108,9 +108,14 @@ def test_an_answer_that_nobody_asked_for_is_refused(source: Path, tmp_path: Path
         render(source, tmp_path / "project", {"project_nmae": "Typo"})
 
 
-def test_the_command_line_says_what_comes_next(template: Path, tmp_path: Path) -> None:
+def test_the_command_line_keeps_the_version_and_says_what_comes_next(
+    template: Path, tmp_path: Path
+) -> None:
     project = tmp_path / "project"
     said = run([*COPIER, "copy", "--defaults", str(template), str(project)], tmp_path)
+    kept = answers_of(project)
+    assert set(kept) == set(questions()) | {"_commit", "_src_path"}
+    assert kept["_commit"] == "1.0.0"
     message = said[said.index("My Experiment is ready in") :]
     assert f"cd {project} && git init" in message
     assert "my_experiment train --preset smoke" in message
