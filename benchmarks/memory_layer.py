@@ -7,9 +7,9 @@ so that each chunk's gradients are taken at the weights that the chunks before i
 default takes all of them at the initial weights, which learns nothing), and without a
 convolution. Forward is without a graph; backward is into the input and every parameter. Freed
 memory is kept for both. Each is taken in its faster form, eager or compiled whole by torch.compile
-(ours is then C between its projections), all in turns; compiling takes minutes, and `--no-compiled`
+(ours is C then), all in turns; compiling takes minutes, and `--no-compiled`
 leaves it and the verdict out. The projections into keys, values and queries and out of the heads
-are products at the machine's rate, and timed apart: what they take no form of the memory can save.
+are products that any memory has, and timed apart, as the library of ours' eager form computes them.
 """
 
 import argparse

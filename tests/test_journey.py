@@ -154,10 +154,7 @@ def test_everything_works_without_the_example(journey: Journey) -> None:
     works(journey, "mine")
     assert "measured" in journey.types(f"{DEFAULT_PACKAGE} profile --preset smoke").lower()
     journey.types("mypy")
-    # crashes and studies train a toy of their own, whatever the project is
-    said = journey.types(
-        "pytest -p no:cacheprovider --cov --ignore tests/crash --ignore tests/studies"
-    )
+    said = journey.types("pytest -p no:cacheprovider --cov")
     assert "Required test coverage of 90.0% reached" in said
 
 

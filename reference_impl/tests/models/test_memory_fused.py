@@ -178,6 +178,32 @@ def test_a_compiled_memory_uses_it_for_whole_chunks(
     assert (("gates_forward", True) in used) == served
 
 
+@needs_c
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
+@pytest.mark.parametrize("how", ["autocast", "bfloat16", "float64", "frozen"])
+def test_other_precisions_take_the_steps_apart_and_frozen_weights_do_not(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+    real = native_layer.call
+    monkeypatch.setattr(
+        native_layer, "call", lambda name, *rest: (used.append(name), real(name, *rest))
+    )
+    kind = {"bfloat16": torch.bfloat16, "float64": torch.float64}.get(how, torch.float32)
+    torch.manual_seed(0)
+    memory = NeuralMemory(32, MemoryConfig(heads=2, chunk=32), causal=True).to(kind)
+    memory.requires_grad_(how != "frozen")
+    torch.compiler.reset()
+    compiled = torch.compile(memory, dynamic=False, backend="aot_eager")
+    x = torch.randn(2, 64, 32).to(kind)
+    lower = torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast")
+    with lower, torch.set_grad_enabled(how == "frozen"):
+        found = [each(x) for each in (memory, compiled)]
+    rough = 2e-2 if found[0].dtype == torch.bfloat16 else 1e-4
+    torch.testing.assert_close(*found, rtol=rough, atol=rough)
+    assert used == (["gates_forward", "output_forward"] if how == "frozen" else [])
+
+
 def test_eager_code_takes_the_steps_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_operator", "_layer_operator"):
         monkeypatch.setattr(memory_fused, name, lambda *_: pytest.fail("fused"))

@@ -86,13 +86,13 @@ def by_chunk(
         training = torch.is_grad_enabled() and any(x.requires_grad for x in given)
         native = native_serves(tokens, states, chunk)
         found = _operator(tokens, states, initial, resets, chunk, keep, training, native)
-        return found[: _results(len(states), keep)]
+        return found[: count_results(len(states), keep)]
     sizes = len(tokens), len(states)
     return [*_ByChunk.apply(resets, chunk, keep, sizes, *tokens, *states, *initial)]  # type: ignore[no-untyped-call]
 
 
-def _results(states: int, keep: bool) -> int:
-    """Results before those that the backward pass needs."""
+def count_results(states: int, keep: bool = False) -> int:
+    """Results before those that the backward pass needs: reads, and of as many states."""
     written = 2 * states * keep
     return written + (2 if states == 1 else 5)
 
@@ -142,7 +142,7 @@ class _ByChunk(torch.autograd.Function):
         """Chunk after chunk."""
         tokens, states, initial = _apart(given, sizes)
         found = _forward(tokens, states, initial, resets, chunk, keep, any(ctx.needs_input_grad))
-        results = _results(len(states), keep)
+        results = count_results(len(states), keep)
         ctx.rates = len(states)
         ctx.save_for_backward(resets, *_rates(tokens), *found[results:])
         return tuple(found[:results])
@@ -213,7 +213,7 @@ def own(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     tokens, states, _, resets, _, keep, _, ctx.native = inputs
-    ctx.sizes, ctx.results = (len(tokens), len(states)), _results(len(states), keep)
+    ctx.sizes, ctx.results = (len(tokens), len(states)), count_results(len(states), keep)
     needed = tokens if ctx.native else _rates(tokens)
     ctx.needed = len(needed)
     ctx.save_for_backward(resets, *needed, *output[ctx.results :])

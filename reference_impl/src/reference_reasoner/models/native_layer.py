@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 
-from .native_arguments import GatesGiven, OutputGiven
+from .native_arguments import GatesGiven, OutputGiven, by_token
 from .native_library import call
 
 
@@ -30,7 +30,7 @@ def native_gates(
     found = [x.new_empty(batch * heads, tokens) for _ in range(kinds)]
     if not is_fake(x):
         rate, keep, eta, *inner = found
-        x = _by_token(x)
+        x = by_token(x)
         given = GatesGiven.of(
             threads=torch.get_num_threads(), batch=batch, tokens=tokens, inputs=inputs,
             heads=heads, size=block, kinds=kinds, momentum=momentum, forgetting=forgetting,
@@ -53,8 +53,3 @@ def native_output(read: Tensor, norm: Tensor, matrix: Tensor, heads: int, block:
         )  # fmt: skip
         call("output_forward", given)
     return out
-
-
-def _by_token(x: Tensor) -> Tensor:
-    """The same with each batch's tokens one after another in memory."""
-    return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()

@@ -16,7 +16,8 @@ from torch import Tensor
 from .memory_deep import DeepState, Gradient
 from .memory_linear import LinearState
 from .memory_native import native_backward, native_forward, native_serves
-from .memory_operators import finer, own
+from .memory_operators import count_results, finer, own
+from .memory_scan import State
 from .native_layer import native_gates, native_output
 from .native_library import UNIT
 from .projection import projected_backward
@@ -26,7 +27,6 @@ LONGEST = 64
 """Tokens of a chunk of the linear memory in training: the longer, the fewer states are kept."""
 _NAMES = __name__.replace(".", "_")
 """Where operators live: projects of two names may meet in one process."""
-State = LinearState | DeepState
 
 
 class LayerWeights(NamedTuple):
@@ -108,13 +108,8 @@ def _forward(tokens: list[Tensor], states: list[Tensor], heads: int, chunk: int)
     read, *found = native_forward(
         tokens, _turned(states), [], None, chunk, training=True, keep=False, heads=heads
     )
-    after = _results(states) - 1
+    after = count_results(len(states)) - 1
     return own([read, *_turned(found[:after]), *found[after:]], states)
-
-
-def _results(states: Sequence[Tensor]) -> int:
-    """Reads, states and of a deep memory both weights at the start of the last chunk."""
-    return 5 if len(states) == 2 else 2
 
 
 def _backward(
@@ -129,7 +124,7 @@ def _backward(
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
     tokens, states, ctx.heads, _ = inputs
-    ctx.tokens, ctx.results = len(tokens), _results(states)
+    ctx.tokens, ctx.results = len(tokens), count_results(len(states))
     ctx.save_for_backward(*tokens, *output[ctx.results :])
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 from torch.nn.functional import pad
 
-from .native_arguments import Back, Given, Grads, Results
+from .native_arguments import Back, Given, Grads, Results, by_token
 from .native_library import UNIT, call, is_built
 
 
@@ -183,8 +183,7 @@ def _pairs(q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor | int]:
 
 def _projections(x: Tensor, matrix: Tensor, taps: Tensor, heads: int) -> dict[str, Tensor | int]:
     channels, count = taps.shape
-    if x.stride()[1:] != (x.shape[2], 1):
-        x = x.contiguous()
+    x = by_token(x)
     return {
         "heads": heads, "width": channels // 3 // heads, "taps": count, "inputs": x.shape[2],
         "stride": x.stride(0), "x": x, "matrix": matrix.contiguous(),

@@ -106,3 +106,8 @@ class OutputGiven(Arguments):
         *((name, _ADDRESS) for name in ("read", "norm", "matrix")),  # [N, T, D], [W], [O, W]
         ("out", _ADDRESS),  # [B, T, O]
     )
+
+
+def by_token(x: Tensor) -> Tensor:
+    """x [B, T, I] as C takes it: tokens of a batch one after another, batches as they lie."""
+    return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()

@@ -25,10 +25,10 @@ static void forward_row(const Given *given, const Results *results, long row, fl
     float *second = results->second + row * second_size;
     float *made = room;
     float *passing = made + decay_room(size) + pairs_room(given);
-    float *spare = passing + projected_room(given), *at = spare + size * given->values;
-    float *rest = at + mixed_room(given);
-    float *mixed[] = {at, at + mixed_rows(given) * given->keys,
-                      at + 2 * mixed_rows(given) * given->keys};
+    float *spare = passing + projected_room(given), *mixing = spare + size * given->values;
+    float *rest = mixing + mixed_room(given);
+    float *mixed[] = {mixing, mixing + mixed_rows(given) * given->keys,
+                      mixing + 2 * mixed_rows(given) * given->keys};
     Room inner = room_at(rest, size, inner_keys(given), given->values);
     Layer layer = layer_at(rest + room_for(size, inner_keys(given), given->values), size,
                            given->keys, width, given->values);
