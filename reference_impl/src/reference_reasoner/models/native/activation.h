@@ -6,16 +6,16 @@
 
 typedef int whole __attribute__((vector_size(4 * LANES)));
 
-/* e^x to 2e-7: 2^n times the series of e^r, |r| <= ln 2 / 2. */
+/* e^x to 2e-7: 2^n times e^r, |r| <= ln 2 / 2, whose polynomial is off by at most 1.1e-7 (the best
+ * of degree 5 that begins with 1 + r). Its halves are added up side by side. */
 INLINE lanes exponential(lanes x) {
     const lanes one = (lanes){0} + 1;
     x = (lanes)(((whole)x & (x > -87)) | ((whole)(one * -87) & ~(x > -87)));
     x = (lanes)(((whole)x & (x < 88)) | ((whole)(one * 88) & ~(x < 88)));
     lanes n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-    lanes r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-    lanes sum = one / 5040;
-    const float inverse[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1, 1};
-    for (int i = 0; i < 7; i++) sum = sum * r + inverse[i];
+    lanes r = (x - n * 0.693145752f) - n * 1.42860677e-6f, square = r * r;
+    lanes high = 0.0418901145f + r * 0.00831252523f;
+    lanes sum = (1 + r) + square * ((0.499992311f + r * 0.166671142f) + square * high);
     return (lanes)((__builtin_convertvector(n, whole) + 127) << 23) * sum;
 }
 
