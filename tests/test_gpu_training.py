@@ -106,6 +106,9 @@ def test_changed_data_is_refused(rehearsal: Path, tmp_path: Path) -> None:
         (["--piece", "first", "--out", "x", "--data", "no"], "--data no: `--piece data`"),
         (["--piece", "first", "--out", "x", "--flags", "no"], "--flags no: write section.field"),
         (["--piece", "first", "--out", "x", "--work", "there"], "runs of another first piece"),
+        (["--piece", "first", "--out", "file/x"], "file/x: no output can be written there: Not a"),
+        (["--rehearse", "--out", "x", "--work", "file/x"], "file/x: no output can be written"),
+        (["--piece", "first", "--out", "x", "--work", 300 * "x"], "written there: File name too"),
     ],
 )
 def test_held_wrong(
@@ -117,6 +120,9 @@ def test_held_wrong(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there" / "project" / "runs").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    # what is not refused would begin with this
+    monkeypatch.setattr(gpu_training, "PIECES", dict.fromkeys(gpu_training.PIECES, lambda _: []))
     assert sentence in refusal(gpu_training.main, words, capsys)
 
 

@@ -1,4 +1,4 @@
-"""Steps and attention of other packages, beside ours: what is compared is the same work."""
+"""Steps and attention of other packages, beside ours; one command that runs what has its peer."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import supervision_step, window_attention
+from benchmarks import (
+    decode,
+    inference,
+    memory_growth,
+    memory_layer,
+    peers,
+    supervision_step,
+    window_attention,
+)
 from benchmarks.peer_scripts import use_our_package
 
 
@@ -67,3 +75,64 @@ def test_window_attention_is_compared_with_what_gives_the_same(
     monkeypatch.setattr(attend, "attend", lambda q, k, v, **how: v)
     with pytest.raises(RuntimeError, match=r"SDPA, dense mask is .* from what ours gives"):
         window_attention.main(words)
+
+
+def test_one_command_runs_what_has_its_peer_and_names_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "SINGLE", 1)
+    whole = inference.shipped_case
+    monkeypatch.setattr(inference, "shipped_case", lambda device, most: whole(device, 2))
+    words = ["--only", "inference", "training_step", "--out", str(tmp_path / "peers")]
+    peers.main(words)  # whether a ratio holds is not for a test of two puzzles to say
+    said = capsys.readouterr().out
+    assert "training_step: skipped: name a checkout with --official PATH" in said
+    assert said.count("compaction `powers_of_two` over `exact`") == 1
+    written = json.loads((tmp_path / "peers" / "inference.json").read_text(encoding="utf-8"))
+    assert written["machine"]["threads"] == 1
+    (figures,) = written["inference"].values()
+    assert len(figures["together"]["seconds"]["full"]) == 7
+    assert {line["holds"] for line in written["lines"]} <= {True, False, None}
+
+
+def test_a_script_that_cannot_run_is_named_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(words: list[str]) -> int:
+        raise RuntimeError("two\nlines")
+
+    def left(words: list[str]) -> int:
+        raise SystemExit("128 tokens failed")
+
+    ran: list[list[str]] = []
+    monkeypatch.setattr(memory_growth, "main", broken)
+    monkeypatch.setattr(decode, "main", left)
+    monkeypatch.setattr(window_attention, "main", lambda words: ran.append(words) or 0)
+    last = ["--out", str(tmp_path), "--only", "window_attention"]
+    assert peers.main(last) == 0
+    # training_step is given a folder that is no checkout
+    scripts = ["training_step", "memory_growth", "decode", "window_attention"]
+    assert peers.main(["--official", str(tmp_path), *last[:-1], *scripts]) == 1
+    assert len(ran) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-3:] == [
+        "training_step: could not run: it left with 2, see above",
+        "memory_growth: could not run: RuntimeError: two lines",
+        "decode: could not run: 128 tokens failed",
+    ]
+    assert "there is no checkout of" in said[-4]
+
+
+def test_a_script_whose_peer_lacks_a_package_is_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_the_first(name: str) -> object | None:
+        return None if name == "x_transformers" else object()
+
+    monkeypatch.setattr(peers.importlib.util, "find_spec", only_the_first)
+    assert peers.main(["--only", "supervision_step", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "supervision_step: skipped: pip install x-transformers\n"
+    assert peers.PEERS == {
+        "memory_layer": (memory_layer.NEEDS,),
+        "supervision_step": supervision_step.NEEDS,
+    }

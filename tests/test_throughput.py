@@ -1,6 +1,7 @@
 """Ratios are medians of turns, bad flags are refused, and accuracy is computed from answers."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,8 @@ def test_ways_take_turns_in_an_order_that_changes(monkeypatch: pytest.MonkeyPatc
         (inference.main, ["--puzzles", "1", "--run", "nowhere"], "nowhere"),
         (training_step.main, [], "the following arguments are required: --official"),
         (training_step.main, ["--official", "no"], "--official no: there is no checkout of"),
+        (training_step.main, ["--official", "."], "--official .: there is no checkout of Samsung"),
+        (training_step.main, ["--official", "."], "TinyRecursiveModels: no pretrain.py"),
         (training_step.main, ["--official", "empty"], "--official empty: it cannot be imported"),
         (training_step.main, ["--official", "empty", "--batch", "0"], "--batch 0: at least one"),
         (memory_layer.main, [], "titans-pytorch is not installed: pip install titans-pytorch"),
@@ -77,6 +80,8 @@ def test_ways_take_turns_in_an_order_that_changes(monkeypatch: pytest.MonkeyPatc
         (memory_growth.main, ["--lengths", "8"], "--lengths [8]: give at least two different"),
         (peers.main, ["--official", "no"], "--official no: there is no such folder"),
         (peers.main, ["--only", "nothing"], "invalid choice: 'nothing'"),
+        (peers.main, ["--out", "empty/pretrain.py/x"], "no output can be written there: Not a dir"),
+        (peers.main, ["--out", "/proc"], "--out /proc: no output can be written there: "),
     ],
 )
 def test_held_wrong(
@@ -92,6 +97,17 @@ def test_held_wrong(
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "pretrain.py").touch()
     assert sentence in refusal(main, words, capsys)
+
+
+def test_what_is_missing_on_our_side_is_not_said_of_the_checkout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pretrain.py").touch()
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    for name in ("benchmarks.gpu_inside", "reference_reasoner.cli_config"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    said = refusal(training_step.main, ["--official", str(tmp_path)], capsys)
+    assert "error: our own package cannot be imported: import of tyro halted" in said
 
 
 def test_indices_come_from_all_over_the_puzzles() -> None:
@@ -121,7 +137,8 @@ def test_both_sides_answer_the_same_puzzles_and_are_scored_by_their_solutions(
     found = inference.measured(case, CPU, batch=4, repetitions=2)
     assert set(asked) == {case.threshold, inference.NEVER_SURE}
     warm_up = list(case.puzzles[:4])
-    assert list(asked.values()) == [warm_up + 2 * list(case.puzzles)] * 2
+    everything = list(case.puzzles)
+    assert list(asked.values()) == [everything + warm_up + 2 * everything] * 2
     assert found["full"]["mean_steps"] == case.max_steps > found["halting"]["mean_steps"]
     assert found["halting"]["accuracy"] >= 5 / 6
     assert found["puzzles"] == len(set(case.puzzles)) == 6
@@ -135,6 +152,35 @@ def test_both_sides_answer_the_same_puzzles_and_are_scored_by_their_solutions(
         inference._scored(
             attempt(case.task, case.model, case.puzzles[::-1], threshold=0.5, max_steps=1), case
         )
+
+
+def test_solving_is_timed_with_the_graphs_that_one_solver_keeps(
+    case: inference.Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs of no GPU: what would be recorded is run, and when that was is noted."""
+    from reference_reasoner.tasks import solving
+
+    recorded, solvers, at_each_turn = list[Any](), list[Any](), list[int]()
+    eager, seconds_of = inference.measured(case, CPU, batch=4, repetitions=2), in_turns.seconds_of
+
+    class Recording(solving.BatchSolver):
+        def __init__(self, model: torch.nn.Module) -> None:
+            super().__init__(model, capture=lambda run: recorded.append(run) or run)
+            solvers.append(self)
+
+    def noted(work: Callable[[], object], device: torch.device) -> float:
+        at_each_turn.append(len(recorded))
+        return seconds_of(work, device)
+
+    monkeypatch.setattr(solving, "BatchSolver", Recording)
+    monkeypatch.setattr(in_turns, "seconds_of", noted)
+    found = inference.measured(replace(case), CPU, batch=4, repetitions=2)
+    assert len(solvers) == 1
+    assert len(recorded) >= 2  # batches of four and of two, and what is left of them
+    assert at_each_turn == [len(recorded)] * 8  # two ways, two batches, twice
+    for way in ("halting", "full"):
+        for score in ("accuracy", "mean_steps"):
+            assert found[way][score] == eager[way][score]
 
 
 def test_a_ratio_holds_if_it_is_large_and_costs_at_most_a_point() -> None:
@@ -153,24 +199,6 @@ def test_a_ratio_holds_if_it_is_large_and_costs_at_most_a_point() -> None:
     assert inference.judged("x", found(2.5, 1.0)).holds
     assert not inference.judged("x", found(2.4, 0.0)).holds
     assert not inference.judged("x", found(9.0, 1.1)).holds
-
-
-def test_one_command_runs_what_has_its_peer_and_names_the_rest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inference, "SINGLE", 1)
-    whole = inference.shipped_case
-    monkeypatch.setattr(inference, "shipped_case", lambda device, most: whole(device, 2))
-    words = ["--only", "inference", "training_step", "--out", str(tmp_path / "peers")]
-    peers.main(words)  # whether a ratio holds is not for a test of two puzzles to say
-    said = capsys.readouterr().out
-    assert "training_step: skipped: name a checkout with --official PATH" in said
-    assert said.count("compaction `powers_of_two` over `exact`") == 1
-    written = json.loads((tmp_path / "peers" / "inference.json").read_text(encoding="utf-8"))
-    assert written["machine"]["threads"] == 1
-    (figures,) = written["inference"].values()
-    assert len(figures["together"]["seconds"]["full"]) == 7
-    assert {line["holds"] for line in written["lines"]} <= {True, False, None}
 
 
 class _Doubled(torch.nn.Module):

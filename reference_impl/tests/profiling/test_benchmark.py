@@ -67,6 +67,13 @@ def test_the_budget_holds_for_the_first_workload_in_its_faster_mode() -> None:
         }
 
 
+def test_stopped_early_has_a_budget_of_its_own() -> None:
+    found = [measured(timing("full_depth", "eager", 9.0), timing("halting", "eager", 4.0),
+                      timing("halting", "CUDA graph", 3.0))]  # fmt: skip
+    assert budgeted(found)["latency_p50_ms"] == 9.0
+    assert budgeted(found)["halting_latency_p50_ms"] == 3.0
+
+
 def test_the_summary_has_medians_and_largest_peaks() -> None:
     found = summary(three(5.0, 9.0))
     assert [(row["workload"], row["mode"]) for row in found] == [

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from reference_reasoner.profiling import benchmark
+from reference_reasoner.profiling import benchmark, bound
+from reference_reasoner.profiling.ceilings import Ceilings
 from reference_reasoner.profiling.gpu_bench import (
     ask_nvidia_smi,
     clocks_mhz,
@@ -17,10 +18,11 @@ from reference_reasoner.profiling.gpu_bench import (
     main,
 )
 from reference_reasoner.profiling.timing import Limits
+from reference_reasoner.training.device import blocks_of
 from reference_reasoner.training.task import Workload
 
 from ..toy_command_line import toy_project
-from ..toy_task import ToyTask
+from ..toy_task import ToyTask, toy
 from .bare_machine import bench_on_a_bare_machine
 from .fakes import GPU, fake_gpu
 
@@ -31,6 +33,8 @@ LIMIT = f'\n[default.latency_p50_ms]\n"{GPU}" = %s\n\n[default.peak_vram_mib]\n"
 def folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     few = Limits(warm_up=1, samples=3)
     monkeypatch.setattr(benchmark.repetition, "__defaults__", (few, few))
+    roof = Ceilings(bytes_per_s=1e6, flops_per_s=1e6)
+    monkeypatch.setattr(bound, "measured_ceilings", lambda *_: roof)
     with toy_project():
         yield project
 
@@ -107,6 +111,27 @@ def test_fewer_repetitions_may_do(folder: Path, capsys: pytest.CaptureFixture[st
     assert "Latency at batch 1, median of 1 repetition\n" in capsys.readouterr().out
 
 
+def weights_of_blocks() -> int:
+    """The numbers in the toy's blocks."""
+    model = ToyTask(toy()).build_model()
+    return sum(each.numel() for block in blocks_of(model) for each in block.parameters())
+
+
+def test_what_is_counted_can_be_left_out(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyTask, "workloads", with_workloads(["whole"]))
+    (folder / "budgets.toml").write_text("[default]\nforward_flops_per_example = 1000000000\n")
+    code, result = bench("--no-exact", "--repetitions", "1", gpu=True)
+    assert (code, result["exact"], result["verdicts"]) == (0, None, [])
+    assert result["bounds_ms"]["whole"] == pytest.approx(1e6)  # by the budget's FLOPs
+    said = capsys.readouterr().out
+    assert "Exact" not in said
+    (folder / "budgets.toml").unlink()
+    _, unknown = bench("--no-exact", "--repetitions", "1", gpu=True)
+    assert unknown["bounds_ms"] == {}
+
+
 def with_workloads(names: Sequence[str]) -> Any:
     """The toy's workloads, as a task of its own might have them: a call of its model each."""
 
@@ -133,7 +158,11 @@ def test_each_workload_is_told_with_its_description(
     assert result["latency_budget_of"]["workload"] == "whole"
     said = capsys.readouterr().out
     for name in ("whole", "part"):
-        after = said.partition(f"  {name}: {name} in words\n")[2].splitlines()[:2]
+        least, *after = said.partition(f"  {name}: {name} in words\n")[2].splitlines()[:3]
+        flops, bound_ms = result["exact"]["forward_flops_per_example"], result["bounds_ms"][name]
+        assert bound_ms == pytest.approx(max(flops, 4 * weights_of_blocks()) / 1e3)
+        assert least.split()[0] == "bound"
+        assert least.endswith(f" {100 * bound_ms:.0f} % of it reached")  # in 1 ms
         for mode, line in zip(modes, after, strict=True):
             assert line.split("  ")[2] == mode
             assert line.endswith(" p50 1 ms, p90 1 ms, p99 none")
@@ -159,7 +188,10 @@ def test_blocks_that_do_not_compile_are_told_in_one_line(
     assert [row["mode"] for row in result["summary"]] == ["eager"]
     said = capsys.readouterr().out
     (line,) = [line for line in said.splitlines() if "no compiler here" in line]
-    assert line.startswith("  blocks could not be compiled: ")
+    assert line.startswith("  a mode could not be measured: ")
+    strict, _ = bench("--repetitions", "1", "--require-gpu", gpu=True, compiler=broken)
+    assert strict == 1
+    assert "gpu_bench: a mode could not be measured: " in capsys.readouterr().err
     assert "\n" not in result["compile_failure"]
     assert result["repetitions"][1]["compile_failure"] is None  # not tried again
 

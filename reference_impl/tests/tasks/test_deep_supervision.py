@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from reference_reasoner.models.act_head import hazard_kl
 from reference_reasoner.models.full_model import RecursiveReasoner
 from reference_reasoner.models.stablemax import log_probabilities
 from reference_reasoner.models.trm_wrapper import RecursionConfig, States, latent_recursion
+from reference_reasoner.profiling.activations import saved_activations
 from reference_reasoner.seeding import seed_globals
 from reference_reasoner.tasks.losses import answer_loss
 from reference_reasoner.training.checkpoint import load_weights
@@ -288,6 +290,20 @@ def test_with_one_step_an_example_nothing_is_carried() -> None:
     assert batch is first
     assert carry is None
     assert task.loss(built(task), batch, None, KEYS).carry is None
+
+
+def test_memory_is_flat_in_the_number_of_supervision_steps() -> None:
+    task = with_halting(max_steps=8)
+    model = built(task)
+    sure(model, -9.0)
+    same, kept = candidates(task, 1), set()
+    batch, carry = task.begin(None, same)
+    for _ in range(8):
+        found, output = saved_activations(model, partial(task.loss, model, batch, carry, KEYS))
+        kept.add(found.all_bytes())
+        assert not [name for name, each in output.carry.items() if each.requires_grad]
+        batch, carry = task.begin(output.carry, same)
+    assert len(kept) == 1
 
 
 def test_a_prediction_stops_where_the_head_is_sure_first() -> None:

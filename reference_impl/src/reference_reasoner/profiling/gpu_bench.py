@@ -27,7 +27,8 @@ from ..training.task import Task
 from .bench_steps import input_in_words
 from .bench_table import bench_lines, repetition_in_words
 from .benchmark import REPETITIONS, Repetition, budgeted, fastest, measurements, peaks, summary
-from .budget import Verdict, check_exact, check_measured, read_budgets
+from .bound import workload_bounds
+from .budget import Budgets, Verdict, check_exact, check_measured, read_budgets
 from .exact import exact_quantities
 from .machine import Machine, this_machine
 from .picture import draw_repetitions
@@ -76,7 +77,9 @@ def main(argv: Sequence[str], find_gpu: Callable[[], Machine | None] = gpu_machi
         task = task_type(task_type.presets[flags.preset]())
         set_threads(task.config.runtime.threads)
         set_determinism(task.config.runtime.determinism)
-        result, verdicts = bench(task, flags.preset, find_gpu(), flags.repetitions)
+        result, verdicts = bench(
+            task, flags.preset, find_gpu(), flags.repetitions, counted=flags.exact
+        )
     except RefusedInputError as error:
         print(f"{_PROG}: {error}", file=sys.stderr)
         return 2
@@ -89,15 +92,24 @@ def main(argv: Sequence[str], find_gpu: Callable[[], Machine | None] = gpu_machi
 
 
 def bench(
-    task: Task[Any], preset: str, machine: Machine | None, repetitions: int = REPETITIONS
+    task: Task[Any],
+    preset: str,
+    machine: Machine | None,
+    repetitions: int = REPETITIONS,
+    *,
+    counted: bool = True,
 ) -> tuple[dict[str, Any], list[Verdict]]:
-    """Everything gpu_bench.json holds, and the verdicts on it. `machine` is a GPU or None."""
+    """Everything gpu_bench.json holds, and the verdicts on it. `machine` is a GPU or None.
+
+    Without `counted` exact quantities are left out, which need no GPU and may take a minute.
+    """
     budgets = read_budgets(project_root() / "budgets.toml")
-    quantities = exact_quantities(task)
-    verdicts = check_exact(preset, budgets, quantities)
+    quantities = exact_quantities(task) if counted else None
+    verdicts = check_exact(preset, budgets, quantities) if quantities else []
     here = machine or Machine(device=torch.device("cpu"), gpu=None)
     found = [] if machine is None else _measured(task, machine, repetitions)
     figures = budgeted(found) if found else {}
+    flops = quantities.forward_flops_per_example if quantities else _known_flops(budgets, preset)
     verdicts += check_measured(preset, budgets, here.gpu, figures)
     around = environment()
     result = {
@@ -106,17 +118,24 @@ def bench(
         "python": around["python"],
         "commit": around["git"] and around["git"]["commit"],
         "dirty": around["git"] and around["git"]["dirty"],
-        "exact": exact_values(quantities),
+        "exact": exact_values(quantities) if quantities else None,
         "training_step_input": input_in_words(task),
         "batch_examples": task.config.training.batch_size,
         "accumulation_steps": task.config.training.accumulation_steps,
         "repetitions": found,
         **_summary(found),
+        "bounds_ms": workload_bounds(task, machine, flops) if machine else {},
         "budgeted": figures or None,
         "skipped": None if found else "no GPU",
         "verdicts": [each.text for each in verdicts],
     }
     return result, verdicts
+
+
+def _known_flops(budgets: Budgets, preset: str) -> int | None:
+    """Those that were counted when the preset's budget was accepted."""
+    known: int | None = budgets.get(preset, {}).get("forward_flops_per_example")
+    return known
 
 
 def _measured(task: Task[Any], machine: Machine, repetitions: int) -> list[Repetition]:
@@ -148,6 +167,10 @@ def _complaints(result: dict[str, Any], verdicts: list[Verdict], require_gpu: bo
     if over:
         print(f"{_PROG}: over budget: {'; '.join(over)}", file=sys.stderr)
         code = 1
+    failure = result["compile_failure"]
+    if failure is not None and require_gpu:
+        print(f"{_PROG}: a mode could not be measured: {failure}", file=sys.stderr)
+        code = 1
     if result["skipped"] and require_gpu:
         print(f"{_PROG}: there is no GPU here, and --require-gpu asks for one", file=sys.stderr)
         code = 1
@@ -160,7 +183,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--preset", default=project.BENCHED, metavar="NAME", help="default: %(default)s")
     add("--json", type=Path, default=Path("gpu_bench.json"), metavar="FILE")
     add("--repetitions", type=int, default=REPETITIONS, metavar="N", help="default: %(default)s")
-    add("--require-gpu", action="store_true", help="fail where there is no GPU")
+    add("--require-gpu", action="store_true", help="fail where there is no GPU or a mode fails")
+    add("--exact", action=argparse.BooleanOptionalAction, default=True, help="count, too")
     return parser
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .benchmark import fastest
 from .table import number, title, unit_of
 
 _WIDTH = 38
@@ -11,10 +12,8 @@ _WIDTH = 38
 def bench_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """What was counted, what was measured, and the verdicts on both."""
     yield title(result)
-    yield f"Exact (counted on {result['exact']['counted_on']})"
-    for name, value in result["exact"].items():
-        if isinstance(value, int):
-            yield f"  {name:<{_WIDTH}} {number(value):>18} {unit_of(name)[1]}"
+    if result["exact"] is not None:
+        yield from _exact(result["exact"])
     if result["repetitions"]:
         yield from _latencies(result)
         yield from _peaks(result)
@@ -22,6 +21,13 @@ def bench_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  {text}" for text in result["verdicts"])
     if result["skipped"]:
         yield f"skipped: {result['skipped']}"
+
+
+def _exact(quantities: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Exact (counted on {quantities['counted_on']})"
+    for name, value in quantities.items():
+        if isinstance(value, int):
+            yield f"  {name:<{_WIDTH}} {number(value):>18} {unit_of(name)[1]}"
 
 
 def _latencies(result: Mapping[str, Any]) -> Iterator[str]:
@@ -32,11 +38,21 @@ def _latencies(result: Mapping[str, Any]) -> Iterator[str]:
         if row["workload"] != said:
             said = row["workload"]
             yield f"  {said}: {row['description']}"
+            yield from _bound(result, said)
         yield f"    {row['mode']:<{_WIDTH - 2}} {percentiles_in_words(row)}"
     if result["compile_failure"] is not None:
-        yield f"  blocks could not be compiled: {result['compile_failure']}"
+        yield f"  a mode could not be measured: {result['compile_failure']}"
     used = result["latency_budget_of"]
     yield f"  latency_p50_ms is that of {used['workload']}, {used['mode']}"
+
+
+def _bound(result: Mapping[str, Any], workload: str) -> Iterator[str]:
+    """How near the fastest mode comes to what the machine allows."""
+    bound_ms = result["bounds_ms"].get(workload)
+    if bound_ms is not None:
+        best = fastest(result["summary"], workload)["latency_batch1_p50_ms"]
+        share = f"{100 * bound_ms / best:.0f} % of it reached"
+        yield f"    {'bound':<{_WIDTH - 2}} {number(bound_ms)} ms, {share}"
 
 
 def percentiles_in_words(row: Mapping[str, Any]) -> str:
