@@ -1,7 +1,9 @@
-"""What a piece of evidence is, and which machine it is true of."""
+"""What a piece of evidence is, which machine it is true of, and which folder it goes to."""
 
+import argparse
 import os
 import platform
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,17 @@ class Line:
     measured: str
     holds: bool | None
     """None where nothing is required."""
+
+
+def folder_for_output(parser: argparse.ArgumentParser, flag: str, path: Path) -> Path:
+    """The folder, made where it is not there; leaves with 2 where nothing can be written in it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # root may write everywhere by its permissions, so only writing tells: into /proc, say
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        parser.error(f"{flag} {path}: no output can be written there: {error.strerror or error}")
+    return path
 
 
 def machine() -> dict[str, Any]:

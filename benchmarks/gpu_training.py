@@ -26,6 +26,7 @@ be used.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import ROOT
+from .claims import folder_for_output
 from .gpu_pieces import PIECES, Settings, plan
 from .gpu_project import PieceError
 from .gpu_recipes import MODELS
@@ -47,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         if flags.plan:
             print("\n".join(plan(settings)))
             return 0
-        settings.out.mkdir(parents=True, exist_ok=True)
+        folder_for_output(parser, "--out", settings.out)
+        folder_for_output(parser, "--work", settings.work)
         problems = []
         for name in _pieces(flags):
             # a rehearsal of both opens the test split at its very end, as the pieces would
@@ -116,7 +119,8 @@ def _checked(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Sett
             parser.error(f"--flags {flag}: write section.field=VALUE")
     work = flags.work or (flags.out / "work" if flags.rehearse else None)
     work = work or Path(tempfile.gettempdir()) / "gpu_training"
-    if flags.piece == "first" and not flags.plan and (work / "project" / "runs").exists():
+    # not `Path.exists`, which raises where it may not look: making the folder is what refuses that
+    if flags.piece == "first" and not flags.plan and os.path.exists(work / "project" / "runs"):
         parser.error(f"--work {work}: it holds the runs of another first piece")
     return Settings(
         out=None if flags.out is None else flags.out.resolve(),

@@ -86,6 +86,7 @@ def measured(
     flags = [f"--model.backbone.width={width}", f"--training.batch-size={batch}"]
     flags += ["--training.accumulation-steps=1", "--training.precision=fp32"]
     flags += [f"--runtime.device={device.type}", "--runtime.determinism=off"]
+    flags += ["--runtime.loader-workers=0"]  # none beside what is timed
     flags += [f"--runtime.threads={torch.get_num_threads()}"]
     ways: dict[str, Callable[[int], object]] = {}
     numbers = {}

@@ -34,6 +34,10 @@ BATCHES = 2
 Step = Callable[[int], object]
 
 
+class CheckoutError(Exception):
+    """The official checkout, or what it needs, cannot be imported."""
+
+
 def measured(
     checkout: Path,
     device: torch.device,
@@ -43,9 +47,10 @@ def measured(
     repetitions: int,
     compiled: bool = False,
 ) -> dict[str, Any]:
-    """Seconds of each form in each repetition, and the ratios. Raises ImportError as OfficialStep.
+    """Seconds of each form in each repetition, and the ratios.
 
-    Of ours the last form is compared: compiled where that is asked for.
+    Of ours the last form is compared: compiled where that is asked for. Raises CheckoutError, and
+    ImportError where what our own package needs is missing.
     """
     use_our_package()
     from reference_reasoner.profiling.machine import this_machine
@@ -58,13 +63,15 @@ def measured(
     forms = ("eager", "compiled") if compiled else ("eager",)
     flags = official_flags(shape, device.type)
     flags += [f"--training.batch-size={shape['batch_size']}", f"--training.precision={precision}"]
+    # all batches are there before the first step: workers would fetch more beside what is timed
+    flags += ["--runtime.loader-workers=0"]
     ways: dict[str, Step] = {}
     numbers: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         for form in forms:
             task = task_of("trm7m", [*flags, f"--runtime.compile={form == 'compiled'}"])
             made = stack.enter_context(trainer(task, this_machine(task.config.runtime)))
-            official = OfficialStep(checkout, shape, device, PRECISIONS[precision])
+            official = _official(checkout, shape, device, precision)
             if form == "compiled":
                 official.compile()
             batches: list[dict[str, Tensor]] = [made.load() for _ in range(BATCHES)]
@@ -84,6 +91,15 @@ def measured(
             form: ratio(seconds[f"official {form}"], seconds[f"ours {forms[-1]}"]) for form in forms
         },
     }
+
+
+def _official(
+    checkout: Path, shape: Mapping[str, int], device: torch.device, precision: str
+) -> OfficialStep:
+    try:
+        return OfficialStep(checkout, shape, device, PRECISIONS[precision])
+    except ImportError as error:
+        raise CheckoutError(f"it cannot be imported: {error}") from error
 
 
 def _on(batches: Sequence[dict[str, Tensor]], step: Callable[[dict[str, Tensor]], object]) -> Step:
@@ -122,7 +138,7 @@ def main(argv: list[str]) -> int:
     flags = parser.parse_args(argv)
     device = check_shared(parser, flags)
     if not (flags.official / "pretrain.py").is_file():
-        parser.error(f"--official {flags.official}: there is no checkout of {NAME}")
+        parser.error(f"--official {flags.official}: there is no checkout of {NAME}: no pretrain.py")
     if flags.batch < 1:
         parser.error(f"--batch {flags.batch}: at least one puzzle")
     try:
@@ -134,8 +150,10 @@ def main(argv: list[str]) -> int:
             repetitions=flags.repetitions,
             compiled=flags.compiled,
         )
+    except CheckoutError as error:
+        parser.error(f"--official {flags.official}: {error}")
     except ImportError as error:
-        parser.error(f"--official {flags.official}: it cannot be imported: {error}")
+        parser.error(f"our own package cannot be imported: {error}")
     return conclude(
         [shown(line) for line in judged(found, device)],
         {"training_step": found},

@@ -5,9 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .peer_tables import judged, measured_on
-from .stored import head
-
 FOLDER = Path(__file__).resolve().parent / "gpu"
 PIECES = ("first", "second")
 COMMAND = "python -m benchmarks.gpu_training"
@@ -16,12 +13,6 @@ MISSING = (
     f"`{COMMAND} --piece first --out results/gpu`, then at once",
     f"`{COMMAND} --piece second --out results/gpu --anneal --final`;",
     f"`{COMMAND} --plan --final` says what each minute buys.",
-)
-ROWS = ("training_step", "decode")
-"""Scripts of benchmarks/ that were run by themselves on a GPU."""
-ROWS_LEFT = (
-    "Left to run: `python -m benchmarks.gpu_rows --out results/gpu --official CHECKOUT`, ten",
-    "minutes, for the latencies, the memories and the throughput that are asked of a GPU.",
 )
 STRATA = {
     "accuracy_guesses_0": "0 guesses",
@@ -79,18 +70,6 @@ def _public(piece: Mapping[str, Any]) -> str:
     """sudoku10k.txt of norvig/pytudes, as far as it was taken; nothing is trained on it."""
     found = piece.get("foreign")
     return f"{found['examples'] if found else 0:,} puzzles of a public list"
-
-
-def rows_of_a_gpu(folder: Path = FOLDER) -> list[str]:
-    """What else was measured on a GPU, line by line, and what is left to run."""
-    found = {name: folder / f"{name}.json" for name in ROWS}
-    lines = ["## Speed on a GPU", ""]
-    for name, path in found.items():
-        if path.exists():
-            each = json.loads(path.read_text("utf-8"))
-            lines += [f"`benchmarks/{name}.py`: {measured_on(each)}.", ""]
-            lines += [*head(["what", "required", "measured", ""]), *judged(each["lines"]), ""]
-    return [*lines, *ROWS_LEFT, ""]
 
 
 def _conclusions(pieces: Sequence[Mapping[str, Any]]) -> list[str]:

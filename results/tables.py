@@ -1,6 +1,7 @@
 """Write docs/results.md, its pictures and the README's table: `python -m results.tables`."""
 
-from . import figures, gpu_tables, peer_tables
+from . import figures, gpu_row_tables, gpu_tables, peer_tables
+from .daily_loop_tables import daily_loop
 from .learning_tables import learning, summary
 from .peer_tables import judged, peers
 from .stored import RESULTS, head, load
@@ -20,8 +21,9 @@ def page() -> str:
             "",
             *learning(),
             *gpu_tables.gpu(),
-            *gpu_tables.rows_of_a_gpu(),
+            *gpu_row_tables.rows_of_a_gpu(),
             *peers(),
+            *daily_loop(),
             *reference(),
         ]
     )

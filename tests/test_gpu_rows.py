@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_rows
+from results.gpu_row_tables import rows_of_a_gpu
 
 from .refusals import refusal
 from .rendering import ROOT
@@ -21,7 +22,10 @@ def test_rows_are_measured_and_kept(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert kept["machine"]["gpu"] is None
     assert kept["rows"].keys() == {"grid25m", "lm25m", "decode"}
     assert kept["rows"]["grid25m"]["code"] == kept["rows"]["lm25m"]["code"] == 0
-    assert kept["rows"]["grid25m"]["result"]["preset"] == "smoke"
+    result = kept["rows"]["grid25m"]["result"]
+    assert result["preset"] == "smoke"
+    # the budgets are those of the project, not of the folder that the command runs in
+    assert f"parameters {result['exact']['parameters']} is its budget" in result["verdicts"]
     assert len(kept["rows"]["decode"]["result"]["contexts"]) == 2
     said = capsys.readouterr().out
     assert "training_step: skipped: name a checkout" in said
@@ -37,6 +41,46 @@ def test_a_row_that_takes_too_long_or_fails_is_told(
     said = capsys.readouterr().out
     assert "grid25m: stopped after 0 s" in said
     assert "decode: left with 2: decode: error: --preset smoke: only a causal model" in said
+
+
+def test_what_was_there_stays_until_there_is_something_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "decode.json").write_text("{}")
+    slow = replace(gpu_rows.ROWS[2], seconds=0)
+    monkeypatch.setattr(gpu_rows, "ROWS", (slow,))
+    assert gpu_rows.main(["--rehearse", "--out", str(tmp_path)]) == 1
+    assert (tmp_path / "decode.json").read_text() == "{}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["decode.json", "gpu_rows.json"]
+
+
+def test_the_callers_packages_are_found_after_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("import reference_reasoner, sys\nsys.exit(7)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    row = replace(gpu_rows.ROWS[0], module="only_here", seconds=60)
+    assert gpu_rows.measured(row, [], tmp_path)["code"] == 7
+
+
+def test_what_was_measured_reaches_the_page(tmp_path: Path) -> None:
+    assert rows_of_a_gpu(tmp_path)[-2].endswith(
+        "for `grid25m`, `lm25m`, `inference`, `training_step`, `decode`."
+    )
+    timing = {"workload": "full_depth", "description": "16 steps", "latency_batch1_p50_ms": 40.0}
+    found = {
+        "gpu": "NVIDIA H200", "torch": "2.11", "commit": "abc", "repetitions": [{}],
+        "summary": [{**timing, "mode": "eager"}], "bounds_ms": {"full_depth": 4.0},
+        "compile_failure": "no room",
+        "verdicts": ["latency_p50_ms 40 is over the budget 20", "peak_vram_mib: skipped: no GPU"],
+    }  # fmt: skip
+    (tmp_path / "grid25m.json").write_text(json.dumps(found))
+    said = "\n".join(rows_of_a_gpu(tmp_path))
+    assert "| `full_depth`: 16 steps | eager | 40 ms | 10 % |" in said
+    assert "- latency_p50_ms 40 is over the budget 20\n" in said
+    assert "A mode could not be measured: no room." in said
+    assert "skipped" not in said
+    assert "for `lm25m`, `inference`" in said
 
 
 def test_a_machine_without_copier_can_run_them() -> None:
@@ -56,6 +100,8 @@ def test_all_rows_fit_a_call_of_ten_minutes() -> None:
         (["--rehearse"], "the following arguments are required: --out"),
         (["--out", "x"], "torch finds no GPU here"),
         (["--out", "x", "--rehearse", "--official", "no"], "--official no: there is no such"),
+        (["--out", "/proc/no", "--rehearse"], "--out /proc/no: no output can be written there"),
+        (["--out", "x", "--rehearse", "--only", "training_step"], "name --official PATH"),
     ],
 )
 def test_held_wrong(

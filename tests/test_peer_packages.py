@@ -14,6 +14,7 @@ from benchmarks import (
     memory_layer,
     peers,
     supervision_step,
+    training_step,
     window_attention,
 )
 from benchmarks.peer_scripts import use_our_package
@@ -58,6 +59,32 @@ def test_supervision_steps_take_turns(tmp_path: Path, monkeypatch: pytest.Monkey
         assert row["parameters"]["ours"] > row["parameters"]["theirs"]
 
 
+class _Official:
+    """The official step, without a model."""
+
+    def __init__(self, *asked: Any) -> None:
+        self.asked = asked
+
+    def parameters(self) -> int:
+        return 0
+
+    def __call__(self, batch: dict[str, torch.Tensor]) -> float:
+        return float(batch["tokens"].sum())
+
+
+def test_training_steps_take_turns_beside_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_step, "OfficialStep", _Official)
+    shape = {"batch_size": 1, "H_cycles": 1, "L_cycles": 1, "L_layers": 2, "width": 64}
+    # more workers than cores are a warning, and so a failure
+    found = training_step.measured(
+        tmp_path, torch.device("cpu"), shape=shape, precision="fp32", repetitions=2
+    )
+    assert list(found["seconds"]) == ["ours eager", "official eager"]
+    assert found["official_over_ours"]["eager"]["median"] < 1
+
+
 def test_window_attention_is_compared_with_what_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +102,55 @@ def test_window_attention_is_compared_with_what_gives_the_same(
     monkeypatch.setattr(attend, "attend", lambda q, k, v, **how: v)
     with pytest.raises(RuntimeError, match=r"SDPA, dense mask is .* from what ours gives"):
         window_attention.main(words)
+
+
+class _Doubled(torch.nn.Module):
+    """A peer's layer that does our work twice, and gives a state too."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.layer = memory_layer.ours(depth)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return self.layer(x) + self.layer(x), None
+
+
+def test_memory_layers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that does twice the work comes out slower, and the rows say how much."""
+    monkeypatch.setattr(memory_layer, "theirs", _Doubled)
+    monkeypatch.setattr(memory_layer, "NEEDS", "torch")
+    monkeypatch.setattr(memory_layer, "version", lambda name: "1.2")
+    monkeypatch.setattr(memory_layer.torch, "compile", lambda layer: layer)
+    out = tmp_path / "layers.json"
+    words = ["--rows", "1", "--tokens", "192", "--threads", "1", "--json", str(out)]
+    memory_layer.main(words)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["peer"] == "titans-pytorch 1.2"
+    asked = [line["required"] for line in found["lines"]]
+    bounds = [each for each in asked if each != "reported"]
+    assert bounds == [">= 2.3", ">= 1.7", ">= 2", ">= 1.4"]
+    assert len(asked) == 2 * (2 + 1 + 2)  # eager forms, too, and the products of the forward pass
+    for row in found["rows"].values():
+        assert row["parameters"]["ours"] == row["parameters"]["theirs"]
+        for kind in row["kinds"].values():
+            assert kind["theirs_over_ours"]["median"] > 1.2
+    memory_layer.main([*words, "--no-compiled"])
+    eager = json.loads(out.read_text(encoding="utf-8"))["lines"]
+    assert {line["required"] for line in eager} == {"reported"}  # the peer may be faster compiled
+
+
+def test_each_layer_is_taken_at_its_best() -> None:
+    found = memory_layer.summary(
+        {
+            "ours eager": [2.0, 2.0],
+            "ours compiled": [3.0, 1.0],
+            "theirs eager": [8.0, 8.0],
+            "theirs compiled": [4.0, 5.0],
+        }
+    )
+    assert found["best"]["theirs"] == "theirs compiled"
+    assert found["eager_theirs_over_ours"]["median"] == 4.0
+    assert found["theirs_over_ours"]["median"] == 2.25
 
 
 def test_one_command_runs_what_has_its_peer_and_names_the_rest(

@@ -1,0 +1,27 @@
+"""The section of docs/results.md about what is typed first and most often."""
+
+from .peer_tables import judged
+from .stored import head, load, there
+
+FIGURES = "daily_loop.json"
+
+
+def daily_loop() -> list[str]:
+    """Wall clock of commands; nothing where they have not been measured."""
+    if not there(FIGURES):
+        return []
+    found = load(FIGURES)
+    machine = found["machine"]
+    return [
+        "## The scaffolder and the daily loop",
+        "",
+        f"`python -m benchmarks.daily_loop --json results/{FIGURES}`: wall clock of processes of",
+        "their own in the rendered reference model, one thread each, medians and extremes of",
+        f"{found['repetitions']} repetitions that take turns; what is beyond an import is taken",
+        f"turn by turn. Commit {found['commit'][:12]}; {machine['cores']} cores of",
+        f"{machine['processor']}, torch {machine['torch']}, copier {machine['copier']}.",
+        "",
+        *head(["what", "required", "measured", ""]),
+        *judged(found["lines"]),
+        "",
+    ]
