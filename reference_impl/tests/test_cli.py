@@ -1,7 +1,9 @@
 """Every command: what it does, what it prints, and how it refuses."""
 
+import errno
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,11 +17,13 @@ from reference_reasoner import cli
 from reference_reasoner.data.dataset import Splits
 from reference_reasoner.errors import RefusedInputError, RunFailedError
 from reference_reasoner.project import COMMANDS
+from reference_reasoner.tracking import manifest
 from reference_reasoner.tracking.run_directory import RunLock
 
 from .toy_command_line import CommandLine, contents, toy_project
 from .toy_task import ToyTask
 
+ROOT = Path(__file__).resolve().parent.parent
 SHORT = ("--training.steps", "6", "--training.warmup-steps", "1", "--evaluation.every-steps", "3")
 
 
@@ -159,7 +163,7 @@ def test_no_command_is_help_and_an_error(
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("evaluate", ["--split", "--checkpoint", "--json", "--again", "95 %"]),
+        ("evaluate", ["--split", "--checkpoint", "--json", "--again", "95 % b"]),
         ("report", ["RUN"]),
         ("runs", ["--json"]),
         (
@@ -289,6 +293,22 @@ def test_a_run_directory_that_is_not_empty(line: CommandLine, run_dir: Path) -> 
     assert "holds other files" in line.refused("train", "--run-dir", "notes", "--resume")
 
 
+def test_a_full_disk_leaves_no_half_of_a_result(
+    line: CommandLine, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.done("evaluate", run_dir)  # its predictions are there
+    line.capsys.readouterr()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(manifest.os, "fsync", full)
+    before = contents(line.project)
+    assert cli.main(["evaluate", str(run_dir), "--json", "scores.json"]) == 1
+    assert "the disk is full: " in line.capsys.readouterr().err
+    assert contents(line.project) == before
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -334,6 +354,10 @@ def say(words: Sequence[str]) -> int:
         raise RefusedInputError("no\nsuch   thing")
     if words == ["fail"]:
         raise RunFailedError("it broke")
+    if words == ["fill"]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "scores.json")
+    if words == ["break"]:
+        raise OSError(errno.EIO, "broken")
     if words == ["interrupt"]:
         raise KeyboardInterrupt
     print("said", *words)
@@ -351,6 +375,9 @@ def test_a_project_has_commands_of_its_own(
         assert line.refused("say", "refuse") == "no such thing"
         assert line.refused("say", "fail", code=1) == "it broke"
         assert line.refused("say", "interrupt", code=130) == "interrupted"
+        assert "disk is full: scores.json could not" in line.refused("say", "fill", code=1)
+        with pytest.raises(OSError, match="broken"):
+            cli.main(["say", "break"])
 
 
 def test_the_arguments_are_those_of_the_process(
@@ -388,6 +415,32 @@ def test_a_reader_that_leaves_early_gets_no_traceback(project: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def without_a_reader(folder: Path, *words: str) -> int:
+    """The exit code of a command of the toy project whose output nobody reads."""
+    command = [sys.executable, "-m", "tests.toy_command_line", *words]
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=writing,
+            stderr=writing,
+            check=False,
+        ).returncode
+    finally:
+        os.close(writing)
+
+
+def test_training_goes_on_where_nobody_reads(project: Path) -> None:
+    assert without_a_reader(project, "train", *SHORT) == 0
+    said = json.loads((project / "runs" / "0001" / "run.json").read_text(encoding="utf-8"))
+    assert (said["status"], said["step"], said["error"]) == ("finished", 6, None)
+    assert without_a_reader(project, "train", "--preset", "nothing") == 2
 
 
 def test_the_package_gives_what_a_notebook_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,7 @@ def test_flags_that_cannot_be_used(flags: Sequence[str], words: list[str]) -> No
     said = str(caught.value)
     assert [word for word in words if word not in said] == [], said
     assert not set(said) & set("╭╮╰╯│─\n")
+    assert said.startswith("Error parsing") == (flags[-1] == "many")
 
 
 def test_two_fields_that_only_fit_together_may_be_given_together() -> None:

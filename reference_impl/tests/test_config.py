@@ -40,7 +40,7 @@ NAN = float("nan")
         (TrainingConfig, "decay_fraction", [-0.1, 1.1]),
         (TrainingConfig, "final_learning_rate_ratio", [-0.1, 1.1, NAN]),
         (TrainingConfig, "select_on", ["ema"]),
-        (RuntimeConfig, "threads", [0]),
+        (RuntimeConfig, "threads", [0, 100_000]),
         (RuntimeConfig, "loader_workers", [-1]),
         (EvaluationConfig, "every_steps", [0]),
         (EvaluationConfig, "batch_size", [0]),

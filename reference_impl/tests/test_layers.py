@@ -164,6 +164,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert {name.partition(".")[0] for name in imported} & HEAVY == set()
 
 
+@pytest.mark.parametrize(("call", "frozen"), [("main()", True), ("main(['-h'])", False)])
+def test_a_process_does_not_look_for_garbage_at_its_end(call: str, frozen: bool) -> None:
+    script = (
+        "import atexit, gc, importlib, sys\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"
+        "main = importlib.import_module(sys.argv.pop(1) + '.cli').main\n"
+        f"{call}\n"
+    )
+    command = [sys.executable, "-c", script, NAME, "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == str(frozen)
+
+
 def test_commands_that_do_not_need_torch_do_not_import_it(project: Path) -> None:
     script = (
         "import importlib, sys\n"

@@ -7,6 +7,7 @@ a flag wins also where it repeats the default.
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,9 @@ def _parse(config: RunConfig, flags: Sequence[str]) -> tuple[RunConfig, list[str
                 kind, args=list(flags), default=config, return_unknown_args=True, add_help=False
             )
     except SystemExit as error:
-        raise ConfigError(_first_paragraph(said.getvalue())) from error
+        text = _first_paragraph(said.getvalue())
+        # a section that refuses its values was parsed; a flag that was not keeps tyro's words
+        raise ConfigError(re.sub(r"^Error parsing (?!-)[\w.]+: ", "", text)) from error
     return parsed, rest
 
 

@@ -17,6 +17,7 @@ from .config_fields import check_at_least, flatten, require
 
 CONDITION = {"role": "condition"}
 FREE = {"role": "free"}
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,11 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         check_at_least(self, "runtime", "threads", exclusive=0)
+        # OpenMP ends the process where it gets no more threads from the system
+        require(
+            self.threads <= MOST_THREADS,
+            f"runtime.threads must be at most {MOST_THREADS}, got {self.threads}",
+        )
         check_at_least(self, "runtime", "loader_workers", inclusive=0)
 
 

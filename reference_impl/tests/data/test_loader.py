@@ -1,6 +1,7 @@
 """Batches: the same with and without worker processes, and nothing drawn from elsewhere."""
 
 import multiprocessing
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -78,10 +79,14 @@ def test_no_steps_left_is_no_batch() -> None:
     assert _batches(5, 4) == []
 
 
-def test_closing_ends_the_workers() -> None:
+@pytest.mark.parametrize(("cpus", "there"), [(2, 2), (1, 1)])
+def test_closing_ends_the_workers_of_which_each_has_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, there: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)), raising=False)
     batches = training_batches(DATASET, batch_size=4, seed=0, first_step=1, last_step=9, workers=2)
     next(batches)
-    assert len(multiprocessing.active_children()) == 2
+    assert len(multiprocessing.active_children()) == there
     batches.close()
     assert multiprocessing.active_children() == []
 

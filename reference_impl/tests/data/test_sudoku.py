@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from reference_reasoner.data.sudoku import (
     made_easier,
 )
 from reference_reasoner.data.sudoku_generator import (
+    Puzzle,
     is_minimal,
     puzzle_at,
     strata,
@@ -38,6 +40,7 @@ from reference_reasoner.data.sudoku_sets import (
     puzzle_of,
     read_puzzles,
     read_split,
+    write_puzzles,
     write_sets,
 )
 from reference_reasoner.data.sudoku_solver import solve
@@ -168,6 +171,55 @@ def test_a_changed_or_missing_set_is_refused(tmp_path: Path) -> None:
     path.write_text("1234 x\n")
     with pytest.raises(RefusedInputError, match="line 1"):
         read_puzzles(path)
+
+
+def a_set(folder: Path, side: int, splits: Mapping[str, Sequence[Puzzle]]) -> SudokuDataConfig:
+    """A set of one's own in `folder`."""
+    folder.mkdir()
+    sums = {}
+    for split, puzzles in splits.items():
+        name = f"{side}x{side}-{split}.txt"
+        sums[name] = write_puzzles(folder / name, puzzles)
+    (folder / "manifest.json").write_text(json.dumps({"sha256": sums}))
+    return SudokuDataConfig(side=side, folder=str(folder))
+
+
+def turned_by(puzzle: Puzzle, draw: int) -> Puzzle:
+    """A symmetry of a puzzle."""
+    pair = torch.tensor([list(puzzle.puzzle), list(puzzle.solution)])
+    grid, solution = transform(pair[0], pair[1], torch_generator(0, "turned", draw))
+    return replace(puzzle, puzzle=bytes(grid.tolist()), solution=bytes(solution.tolist()))
+
+
+@pytest.mark.parametrize("side", [4, 6, 9])
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_puzzle_in_two_splits_is_refused(
+    tmp_path: Path, side: int, split: str, turned: bool
+) -> None:
+    splits = {name: read_split(SHIPPED, side, name)[:30] for name in SIZES[side]}
+    own = a_set(tmp_path / "apart", side, splits)
+    assert len(load_sudoku_splits(own).train) == 30
+    for draw in range(4):
+        again = turned_by(splits["train"][7], draw) if turned else splits["train"][7]
+        wrong = {**splits, split: [*splits[split][:4], again, *splits[split][5:]]}
+        folder = tmp_path / f"shared-{draw}"
+        with pytest.raises(RefusedInputError) as refused:
+            load_sudoku_splits(a_set(folder, side, wrong))
+        said = str(refused.value)
+        assert said.startswith(f"{folder / f'{side}x{side}-{split}.txt'}, line 5: ")
+        assert f"is line 8 of {side}x{side}-train.txt, " in said
+        assert "`generate --exclude`" in said
+
+
+def test_a_set_of_another_side_or_of_nothing_is_refused(tmp_path: Path) -> None:
+    splits = {split: read_split(SHIPPED, 4, split)[:3] for split in SIZES[4]}
+    six = read_split(SHIPPED, 6, "test")[0]
+    mixed = a_set(tmp_path / "mixed", 4, {**splits, "test": [*splits["test"], six]})
+    with pytest.raises(RefusedInputError, match=r"4x4-test\.txt must hold 4 x 4 .* line 4 is none"):
+        load_sudoku_splits(mixed)
+    with pytest.raises(RefusedInputError, match=r"4x4-test\.txt .* there is none in it: make it"):
+        load_sudoku_splits(a_set(tmp_path / "empty", 4, {**splits, "test": []}))
 
 
 def test_a_line_that_does_not_solve_its_puzzle_is_none() -> None:

@@ -169,3 +169,28 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         produce(SMALL, tmp_path / "one.txt", 1)
     monkeypatch.undo()
     assert produce(SMALL, tmp_path / "one.txt", 1) == 100
+
+
+def test_a_disk_that_is_full_from_the_start_keeps_nothing_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[object]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sudoku_production, "_begun", full)
+    with pytest.raises(RunFailedError, match=r"one\.txt cannot be written: No space left"):
+        produce(SMALL, tmp_path / "one.txt", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_disk_had_no_room_to_finish_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(path: Path, puzzles: object) -> str:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sudoku_production, "write_puzzles", half)
+    with pytest.raises(RunFailedError, match="No space left"):
+        produce(SMALL, tmp_path / "one.txt", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["one.txt.part"]

@@ -17,6 +17,7 @@ from reference_reasoner.models.attention import (
     rotary_angles,
     turned,
 )
+from reference_reasoner.models.titans_mag import BackboneConfig
 
 from .naive_attention import (
     naive_attend,
@@ -329,7 +330,7 @@ def test_parameters_are_two_matrices_of_the_right_size() -> None:
 )
 def test_impossible_settings_are_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        SelfAttention(WIDTH, **options)
+        BackboneConfig(width=WIDTH, use_memory=False, **options)
 
 
 def test_what_has_no_window_or_no_next_token_says_so() -> None:

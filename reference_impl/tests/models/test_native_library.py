@@ -50,12 +50,14 @@ def test_changed_c_is_built_anew(
 
 @needs_c
 def test_a_damaged_file_is_built_anew(unbuilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_library, "_digest", lambda compiler: "x")
-    damaged = unbuilt / "reference_reasoner" / "memory-x.so"
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(b"half of it")
     assert library() is not None
-    assert damaged.stat().st_size > 10_000
+    (damaged,) = (unbuilt / "reference_reasoner").iterdir()
+    whole = damaged.read_bytes()
+    damaged.unlink()  # what is loaded stays whole
+    damaged.write_bytes(whole[: len(whole) // 2])  # loaded, it would end the process
+    library.cache_clear()
+    assert library() is not None
+    assert max(len(each.read_bytes()) for each in damaged.parent.iterdir()) == len(whole)
 
 
 @needs_c
@@ -90,9 +92,33 @@ def test_without_a_compiler_there_is_none(unbuilt: Path, monkeypatch: pytest.Mon
 @pytest.mark.skipif(shutil.which("false") is None, reason="no command that fails")
 def test_a_compiler_that_fails_is_named(unbuilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "false --of=this")
-    with pytest.warns(UserWarning, match="does not serve.*false.*torch's own operators do"):
+    with pytest.warns(UserWarning, match=r"serve \(false failed with exit code 1\); torch's own"):
         assert library() is None
     assert not unbuilt.exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "sentence"),
+    [
+        ("gcc 'x", "CC is .*, which cannot be read: No closing quotation"),
+        ("no-such-compiler -m64", "CC is 'no-such-compiler -m64', and there is no such command"),
+    ],
+)
+def test_a_compiler_that_is_named_wrong_is_told(
+    unbuilt: Path, monkeypatch: pytest.MonkeyPatch, named: str, sentence: str
+) -> None:
+    monkeypatch.setenv("CC", named)
+    with pytest.warns(UserWarning, match=sentence):
+        assert library() is None
+
+
+@pytest.mark.skipif(shutil.which("true") is None, reason="no command that does nothing")
+def test_a_compiler_that_makes_nothing_is_told(
+    unbuilt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "true")
+    with pytest.warns(UserWarning, match="true made no library"):
+        assert library() is None
 
 
 def test_what_goes_wrong_inside_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from reference_reasoner.models.neural_memory import (
     NeuralMemory,
 )
 from reference_reasoner.models.short_convolution import ShortConvolution
+from reference_reasoner.models.titans_mag import BackboneConfig
 
 WIDTH = 8
 LINEAR = MemoryConfig(heads=2, chunk=4, convolution=3)
@@ -291,8 +292,8 @@ def test_settings_that_cannot_work_are_refused(changes: dict, message: str) -> N
 
 def test_layers_that_cannot_be_built_are_refused() -> None:
     with pytest.raises(ValueError, match=r"width \(8\) must be a multiple of .*heads \(3\)"):
-        NeuralMemory(WIDTH, MemoryConfig(heads=3), causal=True)
+        BackboneConfig(width=WIDTH, memory=MemoryConfig(heads=3))
     with pytest.raises(ValueError, match="form for causal models"):
-        NeuralMemory(WIDTH, STALE, causal=False)
+        BackboneConfig(width=WIDTH, memory=STALE)
     with pytest.raises(ValueError, match="convolution must be at least 1, got 0"):
         ShortConvolution(4, 0)

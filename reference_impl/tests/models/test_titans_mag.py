@@ -118,8 +118,21 @@ def test_the_mixing_width_is_the_official_one(positions: int, width: int) -> Non
         ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"mixer": "tokens"}, "use_memory True"),
         ({"mixer": "tokens", "use_memory": False, "causal": True}, "causal True"),
+        ({"heads": 5}, "even multiple of model.backbone.heads, got width 12 and heads 5"),
+        ({"width": 9}, "even multiple of model.backbone.heads, got width 9 and heads 3"),
+        ({"window": 4}, "window is 4, but only causal attention has a window"),
+        ({"memory": MemoryConfig(heads=5)}, r"\(12\) must be a multiple of .*heads \(5\)"),
+        ({"memory": MemoryConfig(depth=2, gradient="stale")}, "'stale', .* for causal models"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **changes)
+
+
+def test_what_is_not_used_asks_for_nothing() -> None:
+    memory = MemoryConfig(heads=5, depth=2, gradient="stale")
+    without = replace(CONFIG, use_memory=False, memory=memory)
+    MagBlock(without)
+    mixing = replace(without, mixer="tokens", width=13)
+    assert MixingBlock(mixing, positions=4)(torch.ones(1, 4, 13)).shape == (1, 4, 13)

@@ -1,6 +1,7 @@
 """`solve`: what it solves, what it must never present as solved, and what it is handed."""
 
 import json
+import os
 import random
 import sys
 from collections.abc import Sequence
@@ -163,6 +164,54 @@ def test_lines_of_another_size_are_listed_and_the_others_solved(
     assert "of 1 puzzles solved, 0 lines skipped, 31 of another size" in said.out
 
 
+def test_a_size_without_a_run_goes_to_the_weights_that_ship(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    six, four = (to_line(puzzle_at(5, side, "mixed", 0).puzzle) for side in (6, 4))
+    Path("six.txt").write_text(six)
+    Path("both.txt").write_text(f"{six}\n{four}\n")
+    assert main(["solve", "six.txt", "--json", "six.json"]) == 0
+    said = capsys.readouterr()
+    assert "sudoku6 of this package: sudoku 6 x 6" in said.out
+    assert "1 of 1 puzzles solved, 0 lines skipped, 0 of another size" in said.out
+    assert said.err == ""
+    assert json.loads(Path("six.json").read_text())[0]["solved"]
+    assert main(["solve", "both.txt"]) == 0
+    said = capsys.readouterr()
+    assert "runs/one: sudoku 4 x 4" in said.out
+    assert "sudoku6 of this package: sudoku 6 x 6" in said.out
+
+
+def test_weights_that_ship_can_be_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("four.txt").write_text(to_line(puzzle_at(5, 4, "minimal", 0).puzzle))
+    assert main(["solve", "four.txt", "--run", "sudoku4"]) == 0
+    assert "sudoku4 of this package: sudoku 4 x 4" in capsys.readouterr().out
+
+
+def test_a_pipe_is_read_as_a_file_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, to_line(puzzle_at(5, 4, "minimal", 0).puzzle).encode("ascii"))
+    os.close(writing)
+    assert main(["solve", f"/dev/fd/{reading}"]) == 0
+    os.close(reading)
+    assert "of 1 puzzles solved" in capsys.readouterr().out
+
+
+def test_where_no_weights_can_do_the_size_nothing_is_written(cli: CommandLine) -> None:
+    cli.done("train", "--preset", "smoke", "--run-dir", "runs/one", *QUICK)
+    Path("nine.txt").write_text("." * 81)
+    words = ["solve", "nine.txt", "--json", "out.json"]
+    said = cli.refused(*words)
+    assert "nine.txt holds puzzles of 9 x 9, and the runs and the weights that ship do 4 x" in said
+    assert "train a preset of that size (grid25m, sudoku9," in said
+    assert said.endswith("or name a run with --run")
+    said = cli.refused(*words, "--run", "one")
+    assert "and one does 4 x 4: name another with --run, leave --run out, or train" in said
+    said = cli.refused(*words, "--run", "sudoku")
+    assert "there is no run sudoku" in said
+    assert "what ships: sudoku4, sudoku6" in said
+
+
 def test_noise_is_no_puzzle(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("noise").write_bytes(random.Random(0).randbytes(100_000))
     Path("empty").touch()
@@ -211,7 +260,10 @@ def test_the_newest_run_on_puzzles_is_taken(cli: CommandLine) -> None:
     assert "of 3 puzzles solved, 2 lines skipped" in said.out
     assert "line 25 is no puzzle: a maze has at least 3 lines" in said.err
     Path("sudoku.txt").write_text("." * 16)
-    assert main(["solve", "sudoku.txt"]) == 2
+    assert "runs/0001: sudoku 4 x 4" in cli.done("solve", "sudoku.txt")
+    cli.done("train", "--preset", "smoke", "--run-dir", "runs/0004", *QUICK)
+    assert "runs/0004: sudoku 4 x 4" in cli.done("solve", "sudoku.txt")
+    assert main(["solve", "sudoku.txt", "--run", "0002"]) == 2
     said = cli.capsys.readouterr()
     assert "sudoku.txt holds no puzzle of mazes (1 places" in said.err
     assert "write mazes of N lines" in said.err

@@ -227,6 +227,24 @@ def test_a_training_with_a_curriculum_begins_with_easier_puzzles() -> None:
     assert empty(0) == empty(0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("heads=5",), "got width 32 and heads 5"),
+        (("width=33",), "got width 33 and heads 2"),
+        (("window=4",), "only causal attention has a window"),
+        (("memory.heads=7",), "must be a multiple of model.backbone.memory.heads (7)"),
+        (("memory.gradient=stale", "memory.depth=2"), "'stale', which is a form for causal models"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused(
+    cli: CommandLine, settings: tuple[str, ...], message: str
+) -> None:
+    fields = [f"model.backbone.{each}" for each in settings]
+    assert message in cli.refused("train", "--preset", "smoke", *(f"--{each}" for each in fields))
+    assert message in cli.refused("study", "ablate", "smoke", "--vary", "bad", *fields)
+
+
 def test_a_curriculum_without_a_count_of_steps_is_refused(cli: CommandLine) -> None:
     one_step = ["--data.curriculum", "0.5", "--model.halting.max-steps", "1"]
     told = cli.refused("train", "--preset", "smoke", *one_step)

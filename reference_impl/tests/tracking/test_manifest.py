@@ -68,9 +68,11 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         replace_text(path, "new\n")
+    assert caught.value.filename == str(path)
     assert path.read_text(encoding="utf-8") == "old\n"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_written_is_on_the_disk_before_it_gets_its_name(

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -129,19 +130,28 @@ def test_without_a_tracker_there_is_the_file_only(tmp_path: Path, path: Path) ->
 
 
 def test_a_tracker_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{tracking.__name__}.tensorboard_sink"
+    there = types.ModuleType(name)  # also in a project without that tracker
+    there.__spec__ = ModuleSpec(name, None)
+    monkeypatch.setitem(sys.modules, name, there)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(RefusedInputError, match="install the extra `tensorboard`") as caught:
         check_trackers(TrackingConfig(tensorboard=True))
     assert "tracking.tensorboard is on" in str(caught.value)
+    assert "copier" not in str(caught.value)
 
 
-def test_a_tracker_that_the_project_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("installed", [types.ModuleType("tensorboard"), None])
+def test_a_tracker_that_the_project_lacks_is_refused(
+    monkeypatch: pytest.MonkeyPatch, installed: types.ModuleType | None
+) -> None:
     name = f"{tracking.__name__}.tensorboard_sink"
-    monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
+    monkeypatch.setitem(sys.modules, "tensorboard", installed)
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delattr(tracking, "tensorboard_sink", raising=False)
-    with pytest.raises(RefusedInputError, match="a project made without that tracker"):
+    with pytest.raises(RefusedInputError, match="this project was made without that") as caught:
         check_trackers(TrackingConfig(tensorboard=True))
+    assert "install the extra" not in str(caught.value)
 
 
 def test_a_tracker_first_replays_what_was_recorded(

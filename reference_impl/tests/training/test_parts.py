@@ -211,11 +211,11 @@ def test_a_loss_scaler_may_skip() -> None:
 def test_progress_renews_its_line_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(10, terminal=True)
     progress._shown -= 1
-    progress.step(1, {"loss": 0.5, "learning_rate": 0.1})
+    progress.step(1, {"loss": 0.5, "learning_rate": 0.1})  # no step was timed yet
     progress.step(2, {"loss": 0.5, "learning_rate": 0.1})  # too soon
     progress.evaluation(2, "accuracy", 0.75, best=True)
     said = capsys.readouterr().err
-    assert said.startswith("\r\033[Kstep 1/10  loss 0.5000  lr 1.00e-01")
+    assert said.startswith("\r\033[Kstep 1/10  loss 0.5000  lr 1.00e-01\r")
     assert said.endswith("\r\033[Kstep 2/10  validation accuracy 0.7500  (best)\n")
     assert said.count("\r") == 2
 
@@ -228,6 +228,7 @@ def test_progress_writes_plain_lines_elsewhere(capsys: pytest.CaptureFixture[str
     progress.say("done")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("step 2/10  loss 0.2500")
+    assert lines[0].endswith(" s left")
     assert lines[1] == "done"
 
 

@@ -108,10 +108,17 @@ def test_a_bug_shows_itself_and_the_run_is_failed(project: Path) -> None:
     assert facts(project / "run")["error"] == "RuntimeError('a bug')"
 
 
-def test_a_failed_compilation_names_the_way_out(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("no compiler\nmore", "no compiler"),
+        ("inductor raised:\n\nno compiler\nmore", "inductor raised: no compiler"),
+    ],
+)
+def test_a_failed_compilation_names_the_way_out(project: Path, said: str, told: str) -> None:
     kind = type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})
-    with pytest.raises(RunFailedError, match=r"compile failed at step 3: no compiler; run with"):
-        run_toy(project / "run", task_type=failing_with(kind("no compiler\nmore")))
+    with pytest.raises(RunFailedError, match=rf"compile failed at step 3: {told}; run with"):
+        run_toy(project / "run", task_type=failing_with(kind(said)))
 
 
 def test_a_score_that_is_not_finite_ends_the_run(project: Path) -> None:
@@ -121,6 +128,22 @@ def test_a_score_that_is_not_finite_ends_the_run(project: Path) -> None:
 
     with pytest.raises(RunFailedError, match="the score accuracy is nan on the validation split"):
         run_toy(project / "run", task_type=NanScores)
+    assert "the data is finite, so look at the model" in facts(project / "run")["error"]
+
+
+def test_a_number_in_the_data_that_is_not_finite_is_named(project: Path) -> None:
+    class NanData(ToyTask):
+        def datasets(self) -> Any:
+            splits = super().datasets()
+            splits.validation.points[4, 1] = float("nan")  # type: ignore[attr-defined]
+            return splits
+
+        def scores(self, rows: Any) -> dict[str, float]:
+            return {"accuracy": float("nan")}
+
+    with pytest.raises(RunFailedError, match="`point` of example 4 holds nan") as caught:
+        run_toy(project / "run", task_type=NanData)
+    assert "learning_rate" not in str(caught.value)
 
 
 def test_the_task_is_checked_before_anything_is_written(project: Path) -> None:

@@ -5,6 +5,9 @@ where nobody reads what is printed any more.
 A command is imported when it is called, so that `--help` does not wait for torch.
 """
 
+import atexit
+import errno
+import gc
 import importlib
 import os
 import sys
@@ -28,10 +31,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": (".commands.new:main", "write a data set, a model, a task or tests to start from"),
 }
 """{command: ("<module>:<function>", help)}, as the project's own in project.py."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if argv is None:  # the process ends with it: no search for garbage among all of torch then
+        atexit.register(gc.freeze)
     try:
         code = _dispatch(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
@@ -43,10 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, text = 2, str(error)
     except RunFailedError as error:
         code, text = 1, str(error)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        what = error.filename or "a file"
+        code, text = 1, f"the disk is full: {what} could not be written; free some space, try again"
     except KeyboardInterrupt:
         code, text = 130, "interrupted"
-    print(f"{PROG}: {' '.join(text.split())}", file=sys.stderr)
+    _tell(f"{PROG}: {' '.join(text.split())}")
     return code
+
+
+def _tell(text: str) -> None:
+    """On stderr, where somebody reads it; the exit code holds also where nobody does."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -148,8 +148,8 @@ BREAKAGES = (
     Breakage(
         what="the latency budget holds for the slower mode",
         file="profiling/benchmark.py",
-        old="return min(first,",
-        new="return max(first,",
+        old="return min(of_it,",
+        new="return max(of_it,",
         test=f"{BENCH}::test_the_budget_holds_for_the_first_workload_in_its_faster_mode",
     ),
     Breakage(

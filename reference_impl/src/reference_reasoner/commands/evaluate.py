@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("evaluate", description="Score a run, with 95 %% bootstrap intervals.")
+    parser = Parser("evaluate", description="Score a run, with 95 % bootstrap intervals.")
     add = parser.add_argument
     add("run", metavar="RUN", help="a run directory, or its name below runs/")
     add("--split", choices=["validation", "test"], help="default: validation")

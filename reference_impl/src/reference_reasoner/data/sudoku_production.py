@@ -102,17 +102,17 @@ def produce(
             part.unlink(missing_ok=True)
             return request.count
         raise RefusedInputError(f"{path} is there and is not of this request: name another file")
-    with _held(part) as file:
-        puzzles = _begun(file, request, part)
-        before = len(puzzles)
-        try:
+    try:
+        with _held(part) as file:
+            puzzles = _begun(file, request, part)
+            before = len(puzzles)
             _go_on(file, request, puzzles, processes, progress)
             _finish(path, request, puzzles, manifest)
-        except OSError as error:
-            raise RunFailedError(
-                f"{path} cannot be written: {error.strerror}; the same command goes on from there"
-            ) from error
-        part.unlink()
+            part.unlink()
+    except OSError as error:  # closing the file writes once more, so it may come from there, too
+        raise RunFailedError(
+            f"{path} cannot be written: {error.strerror}; the same command goes on from there"
+        ) from error
     return before
 
 
@@ -129,11 +129,15 @@ def _manifest(path: Path) -> dict[str, Any]:
 def _finish(path: Path, request: Request, puzzles: list[Puzzle], manifest: dict[str, Any]) -> None:
     """The manifest first: a file without an entry would be taken for somebody else's."""
     complete, entered = path.with_name(path.name + ".tmp"), path.with_name(MANIFEST + ".tmp")
-    manifest["sha256"][path.name] = write_puzzles(complete, puzzles)
-    manifest["requests"][path.name] = request.facts()
-    entered.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    entered.replace(path.with_name(MANIFEST))
-    complete.replace(path)
+    try:
+        manifest["sha256"][path.name] = write_puzzles(complete, puzzles)
+        manifest["requests"][path.name] = request.facts()
+        entered.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        entered.replace(path.with_name(MANIFEST))
+        complete.replace(path)
+    finally:
+        complete.unlink(missing_ok=True)
+        entered.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -148,7 +152,12 @@ def _held(part: Path) -> Iterator[BinaryIO]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RefusedInputError(f"{part} is being written by another process") from error
-        yield file
+        try:
+            yield file
+        except OSError:
+            if not part.stat().st_size:
+                part.unlink()
+            raise
 
 
 def _begun(file: BinaryIO, request: Request, part: Path) -> list[Puzzle]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..config import RunConfig
-from ..data.dataset import Splits
+from ..data.dataset import Dataset, Splits
 from ..errors import RunFailedError
 from ..training.task import Task
 from .predictions import finite_scores, predict
@@ -34,8 +34,21 @@ def make_evaluator(
             return finite_scores(task, rows)
         except ValueError as error:
             raise RunFailedError(
-                f"{error} on the validation split: look at the model's outputs, or lower "
-                "training.learning_rate"
+                f"{error} on the validation split: {_where_to_look(splits.validation)}"
             ) from error
 
     return evaluate
+
+
+def _where_to_look(dataset: Dataset) -> str:
+    """The first number of the data that is not finite; without one it is the model or the rate."""
+    for index in range(len(dataset)):
+        for name, value in dataset.example(index, None).items():
+            wrong = value[~value.isfinite()]
+            if len(wrong):
+                example = int(dataset.example(index, None)["example_id"])
+                return f"`{name}` of example {example} holds {wrong[0]}: look for it in the data"
+    return (
+        "the data is finite, so look at the model's outputs, or after step 0 lower "
+        "training.learning_rate"
+    )

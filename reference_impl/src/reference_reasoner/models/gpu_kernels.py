@@ -9,6 +9,8 @@ import importlib.util
 import torch
 from torch import Tensor
 
+from .compile_time import known_when_compiling
+
 TILES = (16, 32, 64, 128)
 """Widths that a tile may have: powers of two, from what a tensor core takes."""
 GENERATIONS = (9, 10)
@@ -17,7 +19,7 @@ TRITON_IS_THERE = importlib.util.find_spec("triton") is not None
 FLA_IS_THERE = importlib.util.find_spec("fla") is not None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@known_when_compiling
 def kernels_run() -> bool:
     """Whether Triton is there, and a GPU that the kernels were made for, on which they are right.
 

@@ -1,7 +1,7 @@
 """The C of the folder native/, built by the machine's own compiler when it is first asked for.
 
 It is for compiled models on CPUs: torch.compile needs a compiler anyway. What is built is kept in
-the user's cache under a name that its text, the compiler, its flags and the CPU give.
+the user's cache; its name comes from the C, the compiler, its flags, the CPU and what was built.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import torch
+from .compile_time import known_when_compiling
 
 SOURCES = Path(__file__).with_name("native")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-fopenmp")
@@ -26,7 +26,7 @@ UNIT = 16
 """Lengths that C takes are multiples of it, so that no vector and no tile is cut."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@known_when_compiling
 def is_built() -> bool:
     """Whether there is a library; it is built where it has not been."""
     return library() is not None
@@ -47,35 +47,53 @@ def library() -> ctypes.CDLL | None:
     try:
         return _load(_compiler())
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
         warnings.warn(
-            f"the memory's C does not serve ({said.strip().partition(chr(10))[0]}); torch's own "
+            f"the memory's C does not serve ({_reason(error)}); torch's own "
             "operators do, more slowly",
             stacklevel=2,
         )
         return None
 
 
+def _reason(error: Exception) -> str:
+    """The first line of what a compiler or the system says."""
+    if isinstance(error, subprocess.CalledProcessError) and not error.stderr.strip():
+        return f"{error.cmd[0]} failed with exit code {error.returncode}"
+    said: str = getattr(error, "stderr", None) or str(error)
+    return said.strip().partition("\n")[0]
+
+
 def _compiler() -> list[str]:
     """The command. Raises FileNotFoundError."""
-    for command in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
-        words = shlex.split(command)
-        if words and shutil.which(words[0]):
-            return words
+    named = os.environ.get("CC", "")
+    try:
+        words = shlex.split(named)
+    except ValueError as error:
+        raise FileNotFoundError(f"CC is {named!r}, which cannot be read: {error}") from error
+    if words and not shutil.which(words[0]):
+        raise FileNotFoundError(f"CC is {named!r}, and there is no such command")
+    for command in [words] if words else [["cc"], ["gcc"], ["clang"]]:
+        if shutil.which(command[0]):
+            return command
     raise FileNotFoundError("no C compiler was found: install one, or name it in CC")
 
 
 def _load(compiler: list[str]) -> ctypes.CDLL:
     """From the cache, or built. Raises OSError and subprocess.SubprocessError."""
-    kept = _cache() / f"memory-{_digest(compiler)}.so"
-    with contextlib.suppress(OSError):  # not there yet, or damaged
-        return ctypes.CDLL(str(kept))
+    name = f"memory-{_digest(compiler)}"
+    for kept in _cache().glob(f"{name}-*.so"):
+        with contextlib.suppress(OSError):  # a damaged one must not be loaded: it ends the process
+            if kept.stem == f"{name}-{_content(kept)}":
+                return ctypes.CDLL(str(kept))
     with tempfile.TemporaryDirectory() as folder:
-        built = Path(folder, kept.name)
+        built = Path(folder, "memory.so")
         subprocess.run(
             [*compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.c"))), "-o", str(built)],
             check=True, capture_output=True, text=True, timeout=LONGEST_BUILD_S,
         )  # fmt: skip
+        if not built.is_file():
+            raise FileNotFoundError(f"{compiler[0]} made no library")
+        kept = _cache() / f"{name}-{_content(built)}.so"
         copied = kept.with_suffix(f".{os.getpid()}")
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +104,10 @@ def _load(compiler: list[str]) -> ctypes.CDLL:
                 copied.unlink()
             return ctypes.CDLL(str(built))
     return ctypes.CDLL(str(kept))
+
+
+def _content(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _cache() -> Path:

@@ -134,7 +134,7 @@ def recall() -> RecallConfig:
 
 
 def recall_smoke() -> RecallConfig:
-    """`train --preset recall_smoke`: 29 to 34 % of answers, of which 25 % are chance (seeds 0, 1).
+    """`train --preset recall_smoke`: 27 to 30 % of answers, of which 25 % are chance (seeds 0, 1).
 
     15,429 parameters and every part, three supervision steps among them; five seconds.
     """

@@ -1,5 +1,6 @@
 """What a person sees while it trains."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -29,10 +30,11 @@ class Progress:
             return
         self._shown = now
         steps_done, seconds = step - self._began[0], now - self._began[1]
-        left_s = (self.last_step - step) * seconds / max(1, steps_done)
         rate = record["learning_rate"]
         text = f"step {step}/{self.last_step}  loss {record['loss']:.4f}  lr {rate:.2e}"
-        self._show(f"{text}  {left_s:.0f} s left", lasting=False)
+        if steps_done:  # the first step ends where the clock starts: it says nothing about speed
+            text += f"  {(self.last_step - step) * seconds / steps_done:.0f} s left"
+        self._show(text, lasting=False)
 
     def evaluation(self, step: int, metric: str, value: float, best: bool) -> None:
         """Show a finished evaluation; this line stays."""
@@ -45,7 +47,10 @@ class Progress:
         self._show(text, lasting=True)
 
     def _show(self, text: str, *, lasting: bool) -> None:
-        if self.terminal:
-            print(f"\r\033[K{text}", end="\n" if lasting else "", file=sys.stderr, flush=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        try:
+            if self.terminal:
+                print(f"\r\033[K{text}", end="\n" if lasting else "", file=sys.stderr, flush=True)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        except BrokenPipeError:  # a lost line must not end a training: nobody reads from here on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

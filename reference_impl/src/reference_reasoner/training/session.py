@@ -4,7 +4,6 @@ Until all checks have passed nothing is written. Afterwards run.json always says
 call ended: finished, stopped (by a signal) or failed.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,7 +45,7 @@ def train(request: TrainRequest, make_evaluator: MakeEvaluator) -> int:
         manifest = RunManifest.load(request.run_dir)
         config = config_to_go_on_with(request, manifest)
         if manifest.data["status"] == "finished" and not _has_more_to_do(config, manifest):
-            print(f"{request.run_dir} is finished: nothing to do", file=sys.stderr)
+            Progress(config.training.steps).say(f"{request.run_dir} is finished: nothing to do")
             return 0
     prepared = prepare(request, config, going_on)
     with SignalGuard() as signals, RunLock(request.run_dir), _full_disk_explained(request.run_dir):

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,16 +38,17 @@ class Totals:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Solve the file that `argv` names; 2 where a line has a size that the weights cannot do."""
+    """Solve the file that `argv` names; 2 where a line has a size that no weights can do."""
     parser = Parser(
         "solve",
         description="Solve puzzles. Sudoku: one a line, 81, 36 or 16 characters, `.` or `0` for "
         "an empty cell; lines that begin with # are comments. With a run on mazes: mazes as text, "
-        "an empty line after each.",
+        "an empty line after each. Each size goes to the newest run that can do it, else to the "
+        "weights that ship for it.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the puzzles")
     parser.add_argument(
-        "--run", metavar="RUN", help="default: the newest run on puzzles, else what ships"
+        "--run", metavar="RUN", help="solve with this run, or with weights that ship, by their name"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="most steps; default: as trained")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the results here")
@@ -59,13 +62,23 @@ def main(argv: Sequence[str]) -> int:
     return _conclude(totals)
 
 
-def _opened(path: Path) -> IO[bytes]:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file, or a copy of what comes out of a pipe: it is read twice."""
     try:
-        return path.open("rb")
+        file = path.open("rb")
     except OSError as error:
         raise RefusedInputError(
             f"{path} cannot be read: {error.strerror}; name a file of puzzles"
         ) from error
+    with file:
+        if file.seekable():
+            yield file
+            return
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(file, copy)
+            copy.seek(0)
+            yield copy
 
 
 @contextlib.contextmanager
@@ -92,11 +105,9 @@ def _results(path: Path | None) -> Iterator[Any]:
 
 
 def _solve(file: IO[bytes], flags: Any, keep: Any) -> Totals:
-    from .solve_weights import trained_weights
+    from .solve_weights import weights_for
 
-    trained = trained_weights(flags.run)
-    by_size = {size: each for each in trained for size in each.sizes}
-    reader = trained[0].task
+    reader, by_size = weights_for(flags.file, file, flags.run)
     totals, waiting = Totals(), list["Given"]()
     for given in reader.given(file):
         if given.problem:

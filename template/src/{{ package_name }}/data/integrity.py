@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +36,34 @@ def identical_groups(examples: NDArray[np.generic]) -> NDArray[np.int64]:
     return np.array([first.setdefault(key, i) for i, key in enumerate(keys)], dtype=np.int64)
 
 
-def check_no_leakage(
-    examples: NDArray[np.generic], splits: Mapping[str, NDArray[np.int64]]
-) -> None:
-    """Raise RefusedInputError if an example, or an exact copy of it, stands in two splits."""
-    groups = identical_groups(examples)
-    owner: dict[int, tuple[str, int]] = {}
+Place = tuple[str, int]
+"""The name of a split, and the index of an example in the whole data."""
+
+
+def in_two_splits(
+    groups: NDArray[np.integer[Any]], splits: Mapping[str, NDArray[np.int64]]
+) -> tuple[Place, Place] | None:
+    """The first example whose group stands in an earlier split, and the place of that; or None.
+
+    `groups` [N] are equal for examples that are the same.
+    """
+    owner: dict[int, Place] = {}
     for name, indices in splits.items():
         for index in indices.tolist():
             other, copy = owner.setdefault(int(groups[index]), (name, index))
             if other != name:
-                raise RefusedInputError(
-                    f"example {index} of the {name} split is the same as example {copy} of the "
-                    f"{other} split: keep copies in one split"
-                )
+                return (name, index), (other, copy)
+    return None
+
+
+def check_no_leakage(
+    examples: NDArray[np.generic], splits: Mapping[str, NDArray[np.int64]]
+) -> None:
+    """Raise RefusedInputError if an example, or an exact copy of it, stands in two splits."""
+    found = in_two_splits(identical_groups(examples), splits)
+    if found is not None:
+        (name, index), (other, copy) = found
+        raise RefusedInputError(
+            f"example {index} of the {name} split is the same as example {copy} of the "
+            f"{other} split: keep copies in one split"
+        )

@@ -4,6 +4,7 @@ An example of training draws from a generator keyed by (seed, epoch, index), and
 a generator of its own, so that nothing here touches the global ones.
 """
 
+import os
 import signal
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ def training_batches(
 ) -> Generator[Batch, None, None]:
     """One full batch a step, from `first_step` to `last_step`; closing it ends the workers.
 
+    There are `workers` of them, but no more than CPUs that this process may use.
     Raises RefusedInputError for a data set without examples.
     """
     if not len(dataset):
@@ -67,6 +69,7 @@ def training_batches(
         first_step=first_step,
         last_step=last_step,
     )
+    workers = min(workers, _cpus())
     loader: DataLoader[Batch] = DataLoader(
         batches,  # type: ignore[arg-type]
         batch_size=None,
@@ -75,6 +78,12 @@ def training_batches(
         worker_init_fn=_start_worker if workers else None,
     )
     yield from loader
+
+
+def _cpus() -> int:
+    """CPUs that this process may run on; not every system tells which, and then all there are."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _start_worker(worker: int) -> None:

@@ -19,7 +19,7 @@ from .puzzle_files import LONGEST_LINE, Given, lines
 from .splits import split_fingerprint
 from .sudoku_generator import Puzzle, is_minimal
 from .sudoku_rules import geometry_of, parse_line, to_line
-from .sudoku_sets import SHIPPED, line_of, read_split
+from .sudoku_sets import SHIPPED, check_apart, line_of, read_split
 from .sudoku_solver import solve
 from .sudoku_symmetry import transform
 
@@ -106,14 +106,18 @@ def made_easier(batch: Batch, share: float, generator: torch.Generator) -> Batch
 
 
 def load_sudoku_splits(config: SudokuDataConfig) -> Splits:
-    """The three splits of the set. Raises RefusedInputError where it is missing or changed."""
+    """The three splits of the set.
+
+    Raises RefusedInputError where it is missing or changed, or a puzzle is in two splits.
+    """
     folder = Path(config.folder) if config.folder else SHIPPED
+    read = {split: read_split(folder, config.side, split) for split in get_args(Split)}
+    check_apart(folder, config.side, read)
     made: dict[str, SudokuPuzzles] = {}
     digest = hashlib.sha256()
     indices = {}
     first = 0
-    for split in get_args(Split):
-        puzzles = read_split(folder, config.side, split)
+    for split, puzzles in read.items():
         digest.update("\n".join(map(line_of, puzzles)).encode("ascii"))
         made[split] = SudokuPuzzles(puzzles, first, config.augment and split == "train")
         indices[split] = np.array([first, len(puzzles)])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from .attend import attend, check_window
+from .attend import attend
 from .projection import Projection
 from .trm_wrapper import truncated_normal
 
@@ -91,9 +91,9 @@ class Place(NamedTuple):
 class SelfAttention(nn.Module):
     """x [B, P + T, W] -> [B, P + T, W]: q, k, v from x, rotary positions, `attend`, projection.
 
-    A persistent row's position is its index, a token's is P + its index in its document. Raises
-    ValueError for a width that is no multiple of `heads`, an odd head width and a window that
-    is negative or not causal.
+    A persistent row's position is its index, a token's is P + its index in its document. The
+    width is an even multiple of `heads`, and only a causal one has a window: `BackboneConfig`
+    refuses others.
     """
 
     def __init__(
@@ -106,12 +106,6 @@ class SelfAttention(nn.Module):
         rotary_base: float = 10000.0,
     ) -> None:
         super().__init__()
-        if width % heads or (width // heads) % 2:
-            raise ValueError(
-                "model.backbone.width must be an even multiple of model.backbone.heads, "
-                f"got width {width} and heads {heads}"
-            )
-        check_window(window, causal)
         self.heads, self.window, self.causal, self.rotary_base = heads, window, causal, rotary_base
         self.qkv = Projection(width, 3 * width, bias=False)
         self.out = Projection(width, width, bias=False)

@@ -47,20 +47,13 @@ class NeuralMemory(nn.Module):
     Keys, values and queries are projected, convolved and passed through SiLU; keys and queries
     have length 1 (Titans, section 4.4). A causal memory is written token after token; its
     persistent tokens are not written, and read the state that every document begins with. One
-    that is not causal is written with all tokens at once and in no order, for grids.
+    that is not causal is written with all tokens at once and in no order, for grids. The width
+    is a multiple of the heads, and only a causal one takes stale gradients: `BackboneConfig`
+    refuses others.
     """
 
     def __init__(self, width: int, config: MemoryConfig, *, causal: bool) -> None:
         super().__init__()
-        if config.gradient == "stale" and not causal:
-            raise ValueError(
-                "model.backbone.memory.gradient is 'stale', which is a form for causal models"
-            )
-        if width % config.heads:
-            raise ValueError(
-                f"model.backbone.width ({width}) must be a multiple of "
-                f"model.backbone.memory.heads ({config.heads})"
-            )
         self.config = config
         self.causal = causal
         self.head_width = width // config.heads

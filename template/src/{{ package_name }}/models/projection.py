@@ -48,17 +48,22 @@ def serves(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-# an operator of our own: torch.compile takes oneDNN's for weights that never change only
-@torch.library.custom_op(f"{_NAMES}::product", mutates_args=())
-def _product(x: Tensor, weight: Tensor) -> Tensor:
+def _by_onednn(x: Tensor, weight: Tensor) -> Tensor:
     """x [..., in], weight [out, in] -> x weight^T [..., out]."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return out
 
 
-@_product.register_fake
-def _(x: Tensor, weight: Tensor) -> Tensor:
+def _shaped(x: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(weight))
+
+
+# an operator of our own: torch.compile takes oneDNN's for weights that never change only; not a
+# custom_op, which imports the compiler when it is called, and that takes as long as torch itself
+torch.library.define(f"{_NAMES}::product", torch.library.infer_schema(_by_onednn, mutates_args=()))
+torch.library.impl(f"{_NAMES}::product", "CPU", _by_onednn)
+torch.library.register_fake(f"{_NAMES}::product", _shaped)
+_product = getattr(torch.ops, _NAMES).product
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -91,10 +96,10 @@ def _back(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     return projected_backward(x, weight, grad, product=_product, wanted=ctx.needs_input_grad)
 
 
-_product.register_autograd(_back, setup_context=_keep)
+torch.library.register_autograd(f"{_NAMES}::product", _back, setup_context=_keep)
 
 
-@register_flop_formula(_product._opoverload.overloadpacket)
+@register_flop_formula(_product)
 def _flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
     """Of shapes; a multiply-add is two."""
     return 2 * math.prod(x) * int(weight[0])

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .attend import check_window
 from .attention import Angles, Place, SelfAttention
 from .block_cache import BlockCache, recall_all, recall_next
 from .feed_forward import SwiGLU, rms
@@ -64,6 +65,29 @@ class BackboneConfig:
             raise ValueError(
                 "model.backbone.memory.write is 'first_pass', which is for causal models with a "
                 f"memory: got causal {self.causal} and use_memory {self.use_memory}"
+            )
+        if self.mixer == "attention":
+            self._check_parts()
+
+    def _check_parts(self) -> None:
+        """What attention and memory ask for; here, so that nothing begins with less."""
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(
+                "model.backbone.width must be an even multiple of model.backbone.heads, "
+                f"got width {self.width} and heads {self.heads}"
+            )
+        check_window(self.window, self.causal)
+        if not self.use_memory:
+            return
+        if self.memory.gradient == "stale" and not self.causal:
+            raise ValueError(
+                "model.backbone.memory.gradient is 'stale', which is a form for causal models: "
+                "model.backbone.causal is False"
+            )
+        if self.width % self.memory.heads:
+            raise ValueError(
+                f"model.backbone.width ({self.width}) must be a multiple of "
+                f"model.backbone.memory.heads ({self.memory.heads})"
             )
 
 

@@ -68,11 +68,17 @@ class RunManifest:
 def replace_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all, even if the power fails."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a failed write names no file, a failed open the temporary one
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _now() -> str:

@@ -4,6 +4,7 @@ A record is {"kind": "train" | "evaluation", "step": int, name: number, ...}; a 
 depends on the clock starts with `wall_`.
 """
 
+import importlib.util
 import json
 import math
 import os
@@ -114,8 +115,13 @@ def _tensorboard_sink() -> Any:
 
         from . import tensorboard_sink
     except ImportError as error:
+        if importlib.util.find_spec(f"{__package__}.tensorboard_sink") is None:
+            raise RefusedInputError(
+                "tracking.tensorboard is on, but this project was made without that tracker: turn "
+                "it off, or choose the tracker in a `copier update`"
+            ) from error
         raise RefusedInputError(
             f"tracking.tensorboard is on, but {error.name} cannot be imported: install the extra "
-            "`tensorboard` (a project made without that tracker gets it by answering again)"
+            "`tensorboard`"
         ) from error
     return tensorboard_sink.TensorBoardSink

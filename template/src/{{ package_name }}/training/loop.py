@@ -221,10 +221,16 @@ def explained(step: int, batch: Batch) -> Iterator[None]:
             raise _out_of_memory(step, shapes) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise RunFailedError(
-                f"torch.compile failed at step {step}: {str(error).splitlines()[0]}; "
+                f"torch.compile failed at step {step}: {_first_words(error)}; "
                 "run with --runtime.compile False"
             ) from error
         raise
+
+
+def _first_words(error: Exception) -> str:
+    """The first line, and the one after it where the first only says that something was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
 
 
 def _out_of_memory(step: int, shapes: str) -> RunFailedError:
