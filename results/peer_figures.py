@@ -1,11 +1,13 @@
 """The pictures of what runs side by side, from results/peers/*.json."""
 
+import statistics
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from matplotlib import pyplot
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from .peer_tables import ratios
+from .peer_tables import in_turns, ratios
 from .stored import load
 
 BLUE, ORANGE, GREY = "#1f6fb2", "#d9822b", "0.6"
@@ -14,7 +16,43 @@ MIB = 2**20
 
 def pictures() -> dict[str, Any]:
     """{file name: figure}."""
-    return {"peers.png": compared(), "memory_growth.png": growth(), "decode.png": decode()}
+    each = {f"{script}.png": turns(load(f"peers/{script}.json")) for script in in_turns()}
+    return {
+        "peers.png": compared(), "memory_growth.png": growth(), "decode.png": decode(), **each
+    }  # fmt: skip
+
+
+def turns(found: Mapping[str, Any]) -> Any:
+    """Milliseconds of each way of doing the same work: the median, and a dot a repetition."""
+    panels = list(_timed(found))
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    height = 0.9 + 0.34 * max(len(seconds) for _, seconds in panels)
+    size = (5.5 * columns, height * rows)
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (what, seconds) in zip(axes.flat, panels, strict=False):
+        for place, (way, each) in enumerate(reversed(seconds.items())):
+            colour = BLUE if way.startswith(("ours", "halting", "exact")) else GREY
+            milliseconds = [1e3 * value for value in each]
+            ax.barh(place, statistics.median(milliseconds), color=colour, height=0.6)
+            ax.plot(milliseconds, [place] * len(each), ".", color="0.2", markersize=4)
+        ax.set_yticks(range(len(seconds)), list(reversed(seconds)))
+        ax.set_title(what, fontsize=9)
+        ax.set(xlabel="ms", xlim=0)
+        ax.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def _timed(found: Any, name: str = "") -> Iterator[tuple[str, dict[str, list[float]]]]:
+    """(what was done, {way: seconds of each repetition}), wherever it stands."""
+    for key, value in found.items() if isinstance(found, dict) else ():
+        if key == "seconds" and isinstance(value, dict):
+            yield name, value
+        else:
+            plain = key in ("rows", "kinds", "inference", "training_step")
+            yield from _timed(value, name if plain else f"{name}, {key}".removeprefix(", "))
 
 
 def compared() -> Any:

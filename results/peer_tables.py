@@ -41,6 +41,9 @@ def peers() -> list[str]:
         *(f"Not measured yet: `nox -s peers -- --only {script}`." for script in left),
         "![Ratios, and what is required of them](peers.png)",
         "",
+        "Milliseconds, a dot a repetition:",
+        "",
+        *(line for script in in_turns() for line in (f"![{script}]({script}.png)", "")),
         "![Time and memory of the memory layers over the length](memory_growth.png)",
         "",
         "![Tokens a second over the length of the context](decode.png)",
@@ -51,6 +54,11 @@ def peers() -> list[str]:
 def measured() -> list[str]:
     """The scripts whose figures are there."""
     return [script for script in SCRIPTS if there(f"peers/{script}.json")]
+
+
+def in_turns() -> list[str]:
+    """Those of them that time several ways of doing the same work."""
+    return [script for script in measured() if script not in ("memory_growth", "decode")]
 
 
 def measured_on(found: Mapping[str, Any]) -> str:
