@@ -59,13 +59,32 @@ def test_contexts_take_turns_after_a_warm_up() -> None:
 )
 def test_flat_is_flat(growth: float, sizes: list[int], holds: list[bool]) -> None:
     figures = {
+        "model": {"preset": "recall"},
         "contexts": [],
         "p50_ms": {},
         "time_exponent": growth,
         "time_exponent_spread": [growth, growth],
         "state_bytes": dict(enumerate(sizes)),
     }
-    assert [line.holds for line in judged(figures)] == holds
+    assert [line.holds for line in judged(figures, on_gpu=False)] == holds
+
+
+@pytest.mark.parametrize(
+    ("preset", "on_gpu", "holds"),
+    [("lm25m", True, [True, False]), ("lm25m", False, [None, None]), ("recall", True, [None, None])],
+)
+def test_a_token_of_lm25m_may_take_a_millisecond_on_a_gpu(
+    preset: str, on_gpu: bool, holds: list[bool | None]
+) -> None:
+    figures = {
+        "model": {"preset": preset},
+        "contexts": [],
+        "p50_ms": {"1024": 0.9, "8192": 1.1},
+        "time_exponent": 0.0,
+        "time_exponent_spread": [0.0, 0.0],
+        "state_bytes": {"1024": 8, "8192": 8},
+    }
+    assert [line.holds for line in judged(figures, on_gpu=on_gpu)[:2]] == holds
 
 
 def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .compile_time import operator
 from .memory_deep import DeepState, Gradient
 from .memory_linear import LinearState
 from .memory_native import native_backward, native_forward, native_serves
@@ -160,11 +161,8 @@ def _layer(
     return own([native_output(read, norm, out, heads, at_once), *_turned(found)], states)
 
 
-_operator = torch.library.custom_op(f"{_NAMES}::forward", _forward, mutates_args=())
-_operator_back = torch.library.custom_op(f"{_NAMES}::backward", _backward, mutates_args=())
-_layer_operator = torch.library.custom_op(f"{_NAMES}::layer", _layer, mutates_args=())
 # what the results look like follows from the same steps on tensors without numbers
-_operator.register_fake(_forward)
-_operator_back.register_fake(_backward)
-_layer_operator.register_fake(_layer)
-_operator.register_autograd(_back, setup_context=_keep)
+_operator = operator(f"{_NAMES}::forward", _forward)
+_operator_back = operator(f"{_NAMES}::backward", _backward)
+_layer_operator = operator(f"{_NAMES}::layer", _layer)
+torch.library.register_autograd(f"{_NAMES}::forward", _back, setup_context=_keep)

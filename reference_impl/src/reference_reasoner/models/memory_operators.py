@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .compile_time import operator
 from .memory_by_chunk import (
     Tokens,
     deep_backward,
@@ -226,9 +227,7 @@ def _back(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     return (*(list(x) for x in _apart(found, ctx.sizes)), None, None, None, None, None)
 
 
-_operator = torch.library.custom_op(f"{_NAMES}::forward", _both_forms, mutates_args=())
-_operator_back = torch.library.custom_op(f"{_NAMES}::backward", _both_forms_back, mutates_args=())
 # what the results look like follows from the same steps on tensors without numbers
-_operator.register_fake(_both_forms)
-_operator_back.register_fake(_both_forms_back)
-_operator.register_autograd(_back, setup_context=_keep)
+_operator = operator(f"{_NAMES}::forward", _both_forms)
+_operator_back = operator(f"{_NAMES}::backward", _both_forms_back)
+torch.library.register_autograd(f"{_NAMES}::forward", _back, setup_context=_keep)

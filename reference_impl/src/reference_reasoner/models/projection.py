@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
+from .compile_time import operator
+
 LEAST = 2_000_000
 """Multiply-adds from which on a product is worth asking another library for."""
 _NAMES = __name__.replace(".", "_")
@@ -58,12 +60,8 @@ def _shaped(x: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(weight))
 
 
-# an operator of our own: torch.compile takes oneDNN's for weights that never change only; not a
-# custom_op, which imports the compiler when it is called, and that takes as long as torch itself
-torch.library.define(f"{_NAMES}::product", torch.library.infer_schema(_by_onednn, mutates_args=()))
-torch.library.impl(f"{_NAMES}::product", "CPU", _by_onednn)
-torch.library.register_fake(f"{_NAMES}::product", _shaped)
-_product = getattr(torch.ops, _NAMES).product
+# an operator of our own: torch.compile takes oneDNN's for weights that never change only
+_product = operator(f"{_NAMES}::product", _by_onednn, _shaped)
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
