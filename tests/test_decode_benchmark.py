@@ -71,7 +71,7 @@ def test_flat_is_flat(growth: float, sizes: list[int], holds: list[bool]) -> Non
 
 @pytest.mark.parametrize(
     ("preset", "on_gpu", "holds"),
-    [("lm25m", True, [True, False]), ("lm25m", False, [None, None]), ("recall", True, [None, None])],
+    [("lm25m", True, [True, False]), ("lm25m", False, [None] * 2), ("recall", True, [None] * 2)],
 )
 def test_a_token_of_lm25m_may_take_a_millisecond_on_a_gpu(
     preset: str, on_gpu: bool, holds: list[bool | None]
