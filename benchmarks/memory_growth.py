@@ -4,7 +4,8 @@
 and backward, on one row of 8K to 64K tokens; a process for each length, as a peak of memory never
 goes down again. The exponents are of seconds, and of the peak less what the process held before,
 over the number of tokens: 1 is linear, 2 is what attention to everything costs. Freed memory is
-kept: where glibc gives it back, page faults add a tenth to the exponent of time.
+kept: where glibc gives it back, page faults add a tenth to the exponent of time. Lengths take
+turns, several processes each: what slows the machine down for a minute slows all of them down.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_
 
 LENGTHS = (8192, 16384, 32768, 65536)
 MOST_EXPONENT = 1.05
+ROUNDS = 4
 DEPTHS = {1: "exact linear memory", 2: "deep memory"}
 
 
@@ -56,7 +58,7 @@ def apart(depth: int, tokens: int, threads: int, repetitions: int) -> dict[str, 
     """`one`, in a process of its own."""
     words = [f"--depth={depth}", f"--one={tokens}", f"--threads={threads}"]
     done = subprocess.run(
-        [sys.executable, "-m", __spec__.name, *words, f"--repetitions={repetitions}"],
+        [sys.executable, "-m", __spec__.name, *words, f"--timed={repetitions}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -65,6 +67,27 @@ def apart(depth: int, tokens: int, threads: int, repetitions: int) -> dict[str, 
     if done.returncode:
         raise SystemExit(f"{tokens} tokens failed: {done.stderr.strip().splitlines()[-1:]}")
     return json.loads(done.stdout)
+
+
+def in_rounds(
+    depth: int, lengths: Sequence[int], threads: int, repetitions: int
+) -> list[dict[str, Any]]:
+    """Of each length all rounds: at least so many repetitions, and the highest peak."""
+    share = -(-repetitions // ROUNDS)
+    found = []
+    for rounds in zip(
+        *([apart(depth, each, threads, share) for each in lengths] for _ in range(ROUNDS)),
+        strict=True,
+    ):
+        peaks = [each["peak_bytes"] for each in rounds]
+        found.append(
+            {
+                "tokens": rounds[0]["tokens"],
+                "seconds": [value for each in rounds for value in each["seconds"]],
+                "peak_bytes": None if None in peaks else max(peaks),
+            }
+        )
+    return found
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -112,6 +135,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), metavar="TOKENS")
     parser.add_argument("--depth", type=int, choices=DEPTHS, help=argparse.SUPPRESS)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--timed", type=int, default=1, help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
     device = check_shared(parser, flags)
     if device.type != "cpu":
@@ -119,12 +143,11 @@ def main(argv: list[str]) -> int:
     if min(flags.lengths) < 1 or len(set(flags.lengths)) < max(2, len(flags.lengths)):
         parser.error(f"--lengths {flags.lengths}: give at least two different ones, from 1 on")
     if flags.one is not None:
-        print(json.dumps(one(flags.depth or 1, flags.one, flags.threads, flags.repetitions)))
+        print(json.dumps(one(flags.depth or 1, flags.one, flags.threads, flags.timed)))
         return 0
     lines, figures = [], {}
     for depth, what in DEPTHS.items():
-        runs = [apart(depth, each, flags.threads, flags.repetitions) for each in flags.lengths]
-        figures[what] = summary(runs)
+        figures[what] = summary(in_rounds(depth, flags.lengths, flags.threads, flags.repetitions))
         lines += [shown(line) for line in judged(what, figures[what])]
     return conclude(lines, {"layers": figures}, device, flags.json)
 

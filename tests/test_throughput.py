@@ -216,6 +216,20 @@ def test_growth_is_fitted_to_each_length(tmp_path: Path, monkeypatch: pytest.Mon
     assert deep["memory_exponent"] == pytest.approx(2)
 
 
+def test_lengths_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def noted(depth: int, tokens: int, threads: int, repetitions: int) -> dict:
+        asked.append(tokens)
+        return {"tokens": tokens, "seconds": [len(asked)] * repetitions, "peak_bytes": len(asked)}
+
+    monkeypatch.setattr(memory_growth, "apart", noted)
+    few, many = memory_growth.in_rounds(1, [8, 16], 1, 7)
+    assert asked == [8, 16] * 4
+    assert few["seconds"] == [1, 1, 3, 3, 5, 5, 7, 7]
+    assert (few["peak_bytes"], many["peak_bytes"]) == (7, 8)
+
+
 def test_a_length_is_measured_in_a_process_of_its_own() -> None:
     found = memory_growth.apart(2, 128, 1, 7)
     assert found["tokens"] == 128
