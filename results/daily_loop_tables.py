@@ -12,13 +12,14 @@ def daily_loop() -> list[str]:
         return []
     found = load(FIGURES)
     machine = found["machine"]
+    suite = "" if found["suite_seconds"] is None else " --suite"
     return [
         "## The scaffolder and the daily loop",
         "",
-        f"`python -m benchmarks.daily_loop --json results/{FIGURES}`: wall clock of processes of",
-        "their own in the rendered reference model, one thread each, medians and extremes of",
-        f"{found['repetitions']} repetitions that take turns; what is beyond an import is taken",
-        f"turn by turn. Commit {found['commit'][:12]}; {machine['cores']} cores of",
+        f"`python -m benchmarks.daily_loop{suite} --json results/{FIGURES}`: wall clock of",
+        "processes of their own in the rendered reference model, one thread each, medians and",
+        f"extremes of {found['repetitions']} repetitions that take turns; what is beyond an import",
+        f"is taken turn by turn. Commit {found['commit'][:12]}; {machine['cores']} cores of",
         f"{machine['processor']}, torch {machine['torch']}, copier {machine['copier']}.",
         "",
         *head(["what", "required", "measured", ""]),
