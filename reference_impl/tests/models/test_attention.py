@@ -1,5 +1,7 @@
 """Attention equals its rules written out: who sees whom, positions, and token by token."""
 
+import copy
+import importlib.util
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -7,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reference_reasoner.models import attend as attend_module
-from reference_reasoner.models.attention import (
-    SelfAttention,
-    attend,
-    rotary_angles,
-    turned,
-)
+from reference_reasoner.models.act_head import HaltingConfig
+from reference_reasoner.models.attend import attend
+from reference_reasoner.models.attention import SelfAttention
+from reference_reasoner.models.decoding import prefill
+from reference_reasoner.models.full_model import ReasonerConfig, RecursiveReasoner
+from reference_reasoner.models.rotary import rotary_angles, turned
 from reference_reasoner.models.titans_mag import BackboneConfig
 
 from .naive_attention import (
@@ -249,11 +252,11 @@ def test_rotary_angles_are_exact_in_bfloat16() -> None:
 
 
 @pytest.mark.parametrize("documents", [None, packed(21)])
-def test_angles_may_be_brought_along(documents: Tensor | None) -> None:
+def test_a_layout_may_be_brought_along(documents: Tensor | None) -> None:
     attention, x = module(causal=True), normal(BATCH, 4 + 21, WIDTH)
-    angles = attention.angles_of(x, 4, documents)
+    layout = attention.layout_of(x, 4, documents)
     options = {"prefix": 4, "documents": documents}
-    assert torch.equal(attention(x, **options), attention(x, **options, angles=angles))
+    assert torch.equal(attention(x, **options), attention(x, **options, layout=layout))
 
 
 @each_rule
@@ -358,18 +361,75 @@ def test_the_gpu_kernel_is_asked_the_same_question(with_documents: bool) -> None
 def test_the_gpu_kernel_is_used_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not attend_module._flex_fits(torch.zeros(1, 1, 1, 64))  # not on a GPU
     monkeypatch.setattr(attend_module, "_flex_fits", lambda q: True)
-    calls: list[dict[str, Any]] = []
+    calls: list[Any] = []
 
-    def kernel(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-        calls.append(options)
+    def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
+        calls.append(mask)
         return q
 
-    fake = SimpleNamespace(windowed_attention=kernel)
+    def mask(rows: int, device: torch.device, **options: Any) -> Any:
+        return rows, device.type, options
+
+    fake = SimpleNamespace(windowed_attention=kernel, window_mask=mask)
     monkeypatch.setitem(sys.modules, "reference_reasoner.models.attention_cuda", fake)
     leaves = qkv_of(2 + 7)
     attend(*leaves, prefix=2, window=3, causal=True)
     attend(*leaves, prefix=2, window=7, causal=True)  # the window cuts nothing
-    assert calls == [{"prefix": 2, "window": 3, "documents": None}]
+    assert calls == [(9, "cpu", {"prefix": 2, "window": 3, "documents": None})]
+
+
+@pytest.fixture
+def flex_on_cpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """FlexAttention serves on CPUs, uncompiled; the rows of each mask that is made."""
+    made: list[int] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        made.append(arguments[3])
+        return create_block_mask(*arguments, **options)
+
+    monkeypatch.setattr(attend_module, "_flex_fits", lambda q: True)
+    spec = importlib.util.find_spec("reference_reasoner.models.attention_cuda")
+    assert spec is not None
+    assert spec.loader is not None
+    attention_cuda: Any = importlib.util.module_from_spec(spec)
+    with monkeypatch.context() as uncompiled:
+        uncompiled.setattr(torch, "compile", lambda function: function)
+        spec.loader.exec_module(attention_cuda)
+    attention_cuda._create_block_mask = counted
+    monkeypatch.setitem(sys.modules, spec.name, attention_cuda)
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@each_packing
+@each_prefix
+def test_flex_attention_equals_the_rules(
+    prefix: int, with_documents: bool, flex_on_cpus: list[int]
+) -> None:
+    tokens, rule = 21, {"prefix": prefix, "window": 3, "causal": True}
+    documents = packed(tokens) if with_documents else None
+    leaves = [x.detach() for x in qkv_of(prefix + tokens)]
+    expected = naive_attend(*leaves, documents=documents, **rule)
+    torch.testing.assert_close(attend(*leaves, documents=documents, **rule), expected)
+    assert flex_on_cpus == [prefix + tokens]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_a_model_makes_one_mask_for_all_its_passes(flex_on_cpus: list[int]) -> None:
+    config = ReasonerConfig(
+        backbone=BackboneConfig(
+            width=WIDTH, heads=HEADS, hidden_width=16, causal=True, window=3, use_memory=False
+        ),
+        halting=HaltingConfig(max_steps=2),
+        persistent_tokens=2,
+    )
+    model, tokens = RecursiveReasoner(config, vocabulary=5, tokens=9), torch.ones(1, 9).long()
+    with torch.no_grad():
+        model(tokens)
+        model(tokens, documents=packed(9)[:1])
+    assert flex_on_cpus == [11, 11]
+    prefill(model, tokens)
+    assert flex_on_cpus == [11, 11, 11]
 
 
 @pytest.mark.gpu
@@ -388,3 +448,21 @@ def test_on_a_gpu_the_kernel_equals_the_rules(prefix: int, with_documents: bool)
     there = None if documents is None else documents.cuda()
     ours = with_gradients(attend(*on_gpu, documents=there, **rule), on_gpu)
     assert_same([x.double().cpu() for x in ours], exact, 1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
+def test_on_a_gpu_compiled_attention_takes_its_mask_from_outside() -> None:
+    prefix, tokens = 4, 300
+    torch.manual_seed(0)
+    attention = SelfAttention(64, heads=2, window=40, causal=True)
+    x, documents = torch.randn(BATCH, prefix + tokens, 64), packed(tokens) // 16
+    on_gpu = copy.deepcopy(attention).cuda()
+    compiled = torch.compile(on_gpu, dynamic=False)
+    for some in (documents, documents // 2):  # another mask, and nothing is compiled anew
+        layout = on_gpu.layout_of(x.cuda(), prefix, some.cuda())
+        assert layout.block_mask is not None
+        ours = compiled(x.cuda(), prefix=prefix, documents=some.cuda(), layout=layout)
+        expected = attention(x, prefix=prefix, documents=some)
+        torch.testing.assert_close(ours.cpu(), expected, rtol=1e-2, atol=1e-2)

@@ -47,16 +47,16 @@ def rows_of(batch: int = 3, rows: int = 9) -> Tensor:
     return torch.randn(batch, rows, 16, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("with_angles", [False, True])
+@pytest.mark.parametrize("with_layout", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_fused_block_gives_what_the_block_gives(form: str, with_angles: bool) -> None:
+def test_a_fused_block_gives_what_the_block_gives(form: str, with_layout: bool) -> None:
     block, x = block_of(FORMS[form]), rows_of()
     together = FusedMagBlock(block)
     assert together.weight.shape[0] % ALIGNED == 0
-    angles = block.attention.angles_of(x, 2, None) if with_angles else None
+    layout = block.attention.layout_of(x, 2, None) if with_layout else None
     with torch.no_grad():
         torch.testing.assert_close(
-            together(x, 2, None, angles), block(x, 2), rtol=1e-12, atol=1e-12
+            together(x, 2, None, layout), block(x, 2), rtol=1e-12, atol=1e-12
         )
 
 

@@ -67,22 +67,29 @@ OF_ATTENTION = (
         test=f"{ATTENTION}::test_the_gpu_kernel_is_asked_the_same_question[one]",
     ),
     Breakage(
+        what="each pass of a prefill makes FlexAttention's mask anew",
+        file="models/decoding.py",
+        old="capacity=capacity, layout=layout, recorded",
+        new="capacity=capacity, layout=None, recorded",
+        test=f"{ATTENTION}::test_a_model_makes_one_mask_for_all_its_passes",
+    ),
+    Breakage(
         what="positions go on from document to document",
-        file="models/attention.py",
+        file="models/rotary.py",
         old="place = place - torch.where(begins, place, 0).cummax(1).values",
         new="place = place + 0",
         test=f"{ATTENTION}::test_a_packed_document_is_as_if_alone[causal-4]",
     ),
     Breakage(
         what="pairs are not turned but mirrored",
-        file="models/attention.py",
+        file="models/rotary.py",
         old="first * cos - second * sin",
         new="first * cos + second * sin",
         test=f"{ATTENTION}::test_rotary_positions_are_turns_of_complex_numbers",
     ),
     Breakage(
         what="angles are taken in bfloat16",
-        file="models/attention.py",
+        file="models/rotary.py",
         old="dtype = torch.float64 if like.dtype == torch.float64 else torch.float32",
         new="dtype = like.dtype",
         test=f"{ATTENTION}::test_rotary_angles_are_exact_in_bfloat16",
@@ -552,8 +559,8 @@ OF_THE_FIRST_PASS = (
     Breakage(
         what="a recursion reads what the one before it wrote",
         file="models/full_model.py",
-        old="lambda: self.backbone.recursion(prefix, documents, angles),",
-        new="(lambda net: lambda: net)(self.backbone.recursion(prefix, documents, angles)),",
+        old="lambda: self.backbone.recursion(prefix, documents, layout),",
+        new="(lambda net: lambda: net)(self.backbone.recursion(prefix, documents, layout)),",
         test=f"{FIRST}::test_the_model_is_its_recursion_by_hand[by_chunk-deep_once]",
     ),
     Breakage(

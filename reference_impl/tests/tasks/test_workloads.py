@@ -172,7 +172,7 @@ def test_solving_with_compiled_blocks_gives_the_same() -> None:
         eager: Any = whole.run()
         question = model.question(torch.ones(1, 10, dtype=torch.int64))
         with compiled_blocks(model, backend):
-            assert model.backbone.angles(question, 2, None) is not None
+            assert model.backbone.layout(question, 2, None) is not None
             compiled: Any = whole.run()
             assert 1 <= len(graphs) <= 2  # and not one a pass
         torch.testing.assert_close(compiled.output, eager.output)

@@ -74,8 +74,8 @@ OF_THE_NETWORK = (
     Breakage(
         what="packed documents are not kept apart",
         file="models/full_model.py",
-        old="self.backbone.recursion(prefix, documents, angles)",
-        new="self.backbone.recursion(prefix, None, angles)",
+        old="self.backbone.recursion(prefix, documents, layout)",
+        new="self.backbone.recursion(prefix, None, layout)",
         test=f"{MODEL}::test_a_packed_document_equals_the_document_alone[linear]",
     ),
     Breakage(

@@ -6,10 +6,14 @@ Titans (Behrouz et al. 2024), section 4.2.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
+
+if TYPE_CHECKING:  # its import takes a second, and brings the compiler
+    from torch.nn.attention.flex_attention import BlockMask
 
 FLEX_HEAD_WIDTHS = (16, 32, 64, 128)
 FLEX_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -26,6 +30,7 @@ def attend(
     window: int = 0,
     causal: bool = False,
     documents: Tensor | None = None,
+    block_mask: "BlockMask | None" = None,
 ) -> Tensor:
     """softmax(q k^T / sqrt(D)) v over what each row may see; q, k, v, result [B, H, P + T, D].
 
@@ -33,7 +38,8 @@ def attend(
     Causal: a token sees the prefix, itself and the tokens before it, with a `window` only
     the last `window` of them, itself included. `documents` int64 [B, T], nondecreasing: a token
     sees the prefix and its own document only. With `causal` or `documents` a persistent row sees
-    persistent rows only. With a window the memory grows linearly in T.
+    persistent rows only. With a window the memory grows linearly in T. `block_mask` is
+    that of `block_mask_of`, where it is at hand.
 
     Raises ValueError for a window below 0 or without `causal`.
     """
@@ -41,10 +47,13 @@ def attend(
     if not causal and documents is None:
         return scaled_dot_product_attention(q, k, v)
     if 0 < window < q.shape[2] - prefix:
-        if _flex_fits(q):
+        block_mask = block_mask or block_mask_of(
+            q, q.shape[2], prefix=prefix, window=window, documents=documents
+        )
+        if block_mask is not None:
             from .attention_cuda import windowed_attention
 
-            return windowed_attention(q, k, v, prefix=prefix, window=window, documents=documents)
+            return windowed_attention(q, k, v, block_mask)
         return _block_local(q, k, v, prefix, window, documents)
     if documents is None:  # a token's row is that of plain causal attention over the prefix, too
         tokens = scaled_dot_product_attention(q, k, v, is_causal=True)[:, :, prefix:]
@@ -56,6 +65,21 @@ def attend(
         return tokens
     q, k, v = (x[:, :, :prefix] for x in (q, k, v))
     return torch.cat([scaled_dot_product_attention(q, k, v), tokens], 2)
+
+
+def block_mask_of(
+    like: Tensor, rows: int, *, prefix: int, window: int, documents: Tensor | None
+) -> "BlockMask | None":
+    """What FlexAttention has to know for heads `like` [..., D] of `rows` rows, P + T of them.
+
+    It is the same for all attentions of a model, and takes longer to make than attention itself.
+    None where there is no window to cut anything, or FlexAttention does not serve.
+    """
+    if not (0 < window < rows - prefix and _flex_fits(like)):
+        return None
+    from .attention_cuda import window_mask
+
+    return window_mask(rows, like.device, prefix=prefix, window=window, documents=documents)
 
 
 def check_window(window: int, causal: bool) -> None:

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from .attend import attend
-from .attention import Angles, turned
+from .attention import Layout
 from .feed_forward import rms
 from .full_model import RecursiveReasoner
 from .gpu_kernels import set_kernel_serves
 from .memory_set import set_memory
 from .projection import projected
+from .rotary import Angles, turned
 from .titans_mag import MagBlock
 
 ALIGNED = 64
@@ -61,17 +62,17 @@ class FusedMagBlock(nn.Module):
         x: Tensor,
         prefix: int = 0,
         documents: Tensor | None = None,
-        angles: Angles | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """The first `prefix` rows are persistent; ValueError for packed `documents`."""
         if documents is not None:
             raise ValueError("a memory that is written as a set takes no packed documents")
         columns = projected(x, self.weight, self.bias)
         qkv, pairs, gates, share, *_ = torch.split(columns, self.sizes, -1)
-        angles = angles or self.attention.angles_of(x, prefix, None)
+        layout = layout or self.attention.layout_of(x, prefix, None)
         mixed = self.gate.joined(
             None if self.gate.linear is None else share.sigmoid(),
-            self._attended(qkv, angles),
+            self._attended(qkv, layout.angles),
             self._recalled(x, pairs, gates),
         )
         x = rms(x + mixed)

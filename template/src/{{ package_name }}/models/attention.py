@@ -4,43 +4,29 @@ B batch, P persistent tokens (the prefix), T tokens, N = P + T rows, W width, H 
 D = W / H head width, R slots of a cache.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from .attend import attend
+from .attend import attend, block_mask_of
 from .projection import Projection
+from .rotary import Angles, positions_in, rotary_angles, turned
 from .trm_wrapper import truncated_normal
 
-Angles = tuple[Tensor, Tensor]
-"""Cosine and sine, [T, D/2] or [B, 1, T, D/2]."""
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
-def rotary_angles(positions: Tensor, like: Tensor, base: float = 10000.0) -> Angles:
-    """Cosine and sine of position * base^(-2i/D), i < D/2, for rows `like` [..., D].
+class Layout(NamedTuple):
+    """Where the rows of x [B, P + T, W] stand and what they see: the same in each block and pass.
 
-    `positions` is int64 [T] or [B, T], the result [T, D/2] or [B, 1, T, D/2]: the same in each
-    head. In float32, in float64 where `like` is.
+    Inside a compiled block, cosines would be computed anew for each head of each row.
     """
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    width = like.shape[-1]
-    exponents = torch.arange(0, width, 2, device=like.device, dtype=dtype) / width
-    angles = positions.to(dtype)[..., None] * base**-exponents
-    if angles.ndim == 3:
-        angles = angles[:, None]
-    return angles.cos(), angles.sin()
 
-
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [..., D] with each pair (x_i, x_{i + D/2}) turned, in the angles' dtype and then x's.
-
-    Su et al. 2021 (RoFormer), equation 34, in the half-split order of Llama and of TRM's code.
-    """
-    first, second = x.to(cos.dtype).chunk(2, -1)
-    pairs = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-    return pairs.to(x.dtype)
+    angles: Angles
+    block_mask: "BlockMask | None"
 
 
 class AttentionCache(NamedTuple):
@@ -118,21 +104,26 @@ class SelfAttention(nn.Module):
         *,
         prefix: int = 0,
         documents: Tensor | None = None,
-        angles: Angles | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """The first `prefix` rows are persistent; `documents` int64 [B, T], nondecreasing.
 
-        `angles` are those of `angles_of`, where they are at hand: the same for every block and
-        pass. Inside a compiled block, cosines would be computed anew for each head of each row.
+        `layout` is that of `layout_of`, where it is at hand.
         """
-        return self._attended(*self._rotated(x, prefix, documents, angles), prefix, documents)
+        layout = layout or self.layout_of(x, prefix, documents)
+        q, k, v = self._rotated(x, layout.angles)
+        return self._attended(q, k, v, prefix, documents, layout.block_mask)
 
-    def angles_of(self, x: Tensor, prefix: int, documents: Tensor | None) -> Angles:
-        """The rotary angles of x [B, P + T, W]."""
-        positions = torch.arange(x.shape[1], device=x.device)
+    def layout_of(self, x: Tensor, prefix: int, documents: Tensor | None) -> Layout:
+        """The layout of x [B, P + T, W]."""
+        rows, like = x.shape[1], x[..., : x.shape[-1] // self.heads]
+        positions = torch.arange(rows, device=x.device)
         if documents is not None:
-            positions = _positions_in(documents, prefix)
-        return rotary_angles(positions, x[..., : x.shape[-1] // self.heads], self.rotary_base)
+            positions = positions_in(documents, prefix)
+        return Layout(
+            rotary_angles(positions, like, self.rotary_base),
+            block_mask_of(like, rows, prefix=prefix, window=self.window, documents=documents),
+        )
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, W] -> q, k, v [B, H, N, D], not yet rotated."""
@@ -142,7 +133,9 @@ class SelfAttention(nn.Module):
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v
 
-    def prefill(self, x: Tensor, *, prefix: int, capacity: int) -> tuple[Tensor, AttentionCache]:
+    def prefill(
+        self, x: Tensor, *, prefix: int, capacity: int, layout: Layout | None = None
+    ) -> tuple[Tensor, AttentionCache]:
         """`forward` of x [B, P + T, W], T >= 0, and the cache after it.
 
         Without a window the cache holds `capacity` tokens; with one `capacity` is not looked at.
@@ -152,7 +145,8 @@ class SelfAttention(nn.Module):
         slots = self.window or capacity
         if not self.window and tokens > capacity:
             raise ValueError(f"{tokens} tokens do not fit a cache with a capacity of {capacity}")
-        q, k, v = self._rotated(x, prefix, None, None)
+        layout = layout or self.layout_of(x, prefix, None)
+        q, k, v = self._rotated(x, layout.angles)
         kept = min(tokens, slots)
         order = prefix + torch.arange(tokens - kept, tokens, device=x.device) % max(slots, 1)
 
@@ -169,7 +163,7 @@ class SelfAttention(nn.Module):
             prefix=prefix,
             room=0 if self.window else capacity - tokens,
         )
-        return self._attended(q, k, v, prefix, None), cache
+        return self._attended(q, k, v, prefix, None, layout.block_mask), cache
 
     def next_place(self, cache: AttentionCache) -> Place:
         """The next token's place, which is then taken: `cache` counts it, and shows its row.
@@ -214,31 +208,26 @@ class SelfAttention(nn.Module):
         )
         return self._merged(out), cache._replace(room=cache.room if self.window else cache.room - 1)
 
-    def _rotated(
-        self, x: Tensor, prefix: int, documents: Tensor | None, angles: Angles | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _rotated(self, x: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.project(x)
-        angles = angles or self.angles_of(x, prefix, documents)
         return turned(q, *angles), turned(k, *angles), v
 
     def _attended(
-        self, q: Tensor, k: Tensor, v: Tensor, prefix: int, documents: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        prefix: int,
+        documents: Tensor | None,
+        block_mask: "BlockMask | None",
     ) -> Tensor:
-        options = {"prefix": prefix, "window": self.window}
-        return self._merged(attend(q, k, v, causal=self.causal, documents=documents, **options))
+        rule = {"prefix": prefix, "window": self.window}
+        out = attend(
+            q, k, v, causal=self.causal, documents=documents, block_mask=block_mask, **rule
+        )
+        return self._merged(out)
 
     def _merged(self, heads: Tensor) -> Tensor:
         """[B, H, N, D] -> [B, N, W], projected."""
         out: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return out
-
-
-def _positions_in(documents: Tensor, prefix: int) -> Tensor:
-    """documents int64 [B, T] -> positions int64 [B, P + T]; each document begins at P."""
-    batch, tokens = documents.shape
-    index = torch.arange(prefix + tokens, device=documents.device).expand(batch, -1)
-    begins = torch.ones_like(documents, dtype=torch.bool)
-    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
-    place = index[:, :tokens]
-    place = place - torch.where(begins, place, 0).cummax(1).values
-    return torch.cat([index[:, :prefix], prefix + place], 1)

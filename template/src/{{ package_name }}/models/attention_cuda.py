@@ -5,7 +5,7 @@ B batch, P persistent tokens, T tokens, H heads, D head width. FlexAttention: Do
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from .attend import sight
 
@@ -13,12 +13,17 @@ _flex_attention = torch.compile(flex_attention)
 _create_block_mask = torch.compile(create_block_mask)  # uncompiled it stores the [N, N] mask
 
 
-def windowed_attention(
-    q: Tensor, k: Tensor, v: Tensor, *, prefix: int, window: int, documents: Tensor | None
-) -> Tensor:
-    """Causal attention with a window as `attend` defines it, [B, H, P + T, D]."""
-    batch, rows = (None if documents is None else q.shape[0]), q.shape[2]
+def window_mask(
+    rows: int, device: torch.device, *, prefix: int, window: int, documents: Tensor | None
+) -> BlockMask:
+    """What each of `rows` rows sees, P + T of them, as `attend` defines it; `documents` [B, T]."""
+    batch = None if documents is None else len(documents)
     rule = sight(prefix, window, documents)
-    mask = _create_block_mask(rule, batch, None, rows, rows, device=q.device)
+    mask: BlockMask = _create_block_mask(rule, batch, None, rows, rows, device=device)
+    return mask
+
+
+def windowed_attention(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
+    """Causal attention with a window; q, k, v and the result [B, H, P + T, D]."""
     out: Tensor = _flex_attention(q, k, v, block_mask=mask)
     return out

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from torch import Tensor, nn
 
-from .attention import Angles, SelfAttention
+from .attention import Layout, SelfAttention
 from .titans_mag import BackboneConfig, MagBlock, MixingBlock
 from .trm_wrapper import Net
 from .written_memory import Written
@@ -31,38 +31,38 @@ class Backbone(nn.Module):
         x: Tensor,
         prefix: int = 0,
         documents: Tensor | None = None,
-        angles: Angles | None = None,
+        layout: Layout | None = None,
         written: tuple[Written, ...] = (),
     ) -> Tensor | tuple[Tensor, tuple[Written, ...]]:
-        """x [B, P + T, W] -> [B, P + T, W]; `angles` of such an x save every block its own.
+        """x [B, P + T, W] -> [B, P + T, W]; the `layout` of such an x saves every block its own.
 
         Where the memory is written once, each block's `written` goes in and out as in `MagBlock`.
         """
         if not self.writes_once:
             for block in self.blocks:
-                x = block(x, prefix, documents, angles)
+                x = block(x, prefix, documents, layout)
             return x
         kept = []
         for block, before in zip_longest(self.blocks, written):
-            x, after = block(x, prefix, documents, angles, before)
+            x, after = block(x, prefix, documents, layout, before)
             kept.append(after)
         return x, tuple(kept)
 
-    def recursion(self, prefix: int, documents: Tensor | None, angles: Angles | None) -> Net:
+    def recursion(self, prefix: int, documents: Tensor | None, layout: Layout | None) -> Net:
         """What one latent recursion applies; its first application is the one that may write."""
         if not self.writes_once:
-            return lambda x: self(x, prefix, documents, angles)
+            return lambda x: self(x, prefix, documents, layout)
         written: tuple[Written, ...] = ()
 
         def net(x: Tensor) -> Tensor:
             nonlocal written
-            x, written = self(x, prefix, documents, angles, written)
+            x, written = self(x, prefix, documents, layout, written)
             return x
 
         return net
 
-    def angles(self, x: Tensor, prefix: int, documents: Tensor | None) -> Angles | None:
-        """The rotary angles of x [B, P + T, W], the same in all blocks; None without attention."""
+    def layout(self, x: Tensor, prefix: int, documents: Tensor | None) -> Layout | None:
+        """That of x [B, P + T, W], the same in all blocks; None without attention."""
         # by name: a block that is compiled is of another class
         attention: SelfAttention | None = getattr(self.blocks[0], "attention", None)
-        return None if attention is None else attention.angles_of(x, prefix, documents)
+        return None if attention is None else attention.layout_of(x, prefix, documents)

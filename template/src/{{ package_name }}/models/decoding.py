@@ -49,6 +49,8 @@ def prefill(
     """
     blocks = causal_blocks(model)
     prefix = model.config.persistent_tokens
+    question = model.question(tokens)
+    layout = blocks[0].attention.layout_of(question, prefix, None)
     caches: list[BlockCache] = []
 
     def begin() -> Net:
@@ -57,14 +59,14 @@ def prefill(
         def net(x: Tensor) -> Tensor:
             for layer, block in enumerate(blocks):
                 x, cache, recorded[layer] = block.prefill(
-                    x, prefix=prefix, capacity=capacity, recorded=recorded[layer]
+                    x, prefix=prefix, capacity=capacity, layout=layout, recorded=recorded[layer]
                 )
                 caches.append(cache)
             return x
 
         return net
 
-    answer = _refined(model, model.question(tokens), begin)
+    answer = _refined(model, question, begin)
     return model.logits(answer[:, prefix:]), DecodeState(_in_step(caches), tokens.shape[1])
 
 

@@ -120,10 +120,10 @@ class RecursiveReasoner(nn.Module):
         if answer is not None and latent is not None:
             states = States(answer.to(question.dtype), latent.to(question.dtype))
         prefix = self.config.persistent_tokens
-        angles = self.backbone.angles(question, prefix, documents)
+        layout = self.backbone.layout(question, prefix, documents)
 
         states = deep_recursion(
-            lambda: self.backbone.recursion(prefix, documents, angles),
+            lambda: self.backbone.recursion(prefix, documents, layout),
             question,
             states,
             recursion or self.config.recursion,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .attend import check_window
-from .attention import Angles, Place, SelfAttention
+from .attention import Layout, Place, SelfAttention
 from .block_cache import BlockCache, recall_all, recall_next
 from .feed_forward import SwiGLU, rms
 from .memory_config import MemoryConfig
@@ -150,15 +150,15 @@ class MagBlock(nn.Module):
         x: Tensor,
         prefix: int = 0,
         documents: Tensor | None = None,
-        angles: Angles | None = None,
+        layout: Layout | None = None,
         written: Written | None = None,
     ) -> Tensor | tuple[Tensor, Written]:
         """The first `prefix` rows are persistent tokens; `documents` int64 [B, T] or None.
 
-        `angles` are the backbone's, where they are at hand. A memory that is written in the first
+        `layout` is the backbone's, where it is at hand. A memory that is written in the first
         pass alone gives what it wrote beside the output, and later passes bring it as `written`.
         """
-        attended = self.attention(x, prefix=prefix, documents=documents, angles=angles)
+        attended = self.attention(x, prefix=prefix, documents=documents, layout=layout)
         if self.memory is None:
             return self._joined(x, attended, None)
         if self.memory.config.write == "every_pass":
@@ -171,13 +171,21 @@ class MagBlock(nn.Module):
         return self._joined(x, attended, recalled), written
 
     def prefill(
-        self, x: Tensor, *, prefix: int, capacity: int, recorded: Recorded | None = None
+        self,
+        x: Tensor,
+        *,
+        prefix: int,
+        capacity: int,
+        layout: Layout | None = None,
+        recorded: Recorded | None = None,
     ) -> tuple[Tensor, BlockCache, Recorded | None]:
         """`forward`, and the cache after it; without a window for up to `capacity` tokens.
 
         The last value is what later passes of the same latent recursion want as `recorded`.
         """
-        attended, attention = self.attention.prefill(x, prefix=prefix, capacity=capacity)
+        attended, attention = self.attention.prefill(
+            x, prefix=prefix, capacity=capacity, layout=layout
+        )
         if self.memory is None:
             return self._joined(x, attended, None), BlockCache(attention, None), None
         recalled, memory, recorded = recall_all(self.memory, x, prefix, recorded)
@@ -219,7 +227,7 @@ class MixingBlock(nn.Module):
         x: Tensor,
         prefix: int = 0,
         documents: Tensor | None = None,
-        angles: Angles | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """All positions are alike; raises ValueError for packed `documents`."""
         if documents is not None:
