@@ -109,7 +109,7 @@ def test_a_symmetry_keeps_puzzle_solution_and_key(side: int) -> None:
     pair = torch.tensor([list(puzzle.puzzle), list(puzzle.solution)])
     seen = set()
     for draw in range(6):
-        grid, solution = transform(pair[0], pair[1], torch_generator(0, "symmetry", draw))
+        grid, solution = transform(pair, torch_generator(0, "symmetry", draw))
         moved, solved = bytes(grid.tolist()), bytes(solution.tolist())
         assert geometry_of(moved).is_solution(solved)
         assert solve(moved).solution == solved
@@ -187,7 +187,7 @@ def a_set(folder: Path, side: int, splits: Mapping[str, Sequence[Puzzle]]) -> Su
 def turned_by(puzzle: Puzzle, draw: int) -> Puzzle:
     """A symmetry of a puzzle."""
     pair = torch.tensor([list(puzzle.puzzle), list(puzzle.solution)])
-    grid, solution = transform(pair[0], pair[1], torch_generator(0, "turned", draw))
+    grid, solution = transform(pair, torch_generator(0, "turned", draw))
     return replace(puzzle, puzzle=bytes(grid.tolist()), solution=bytes(solution.tolist()))
 
 

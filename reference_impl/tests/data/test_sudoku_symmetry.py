@@ -27,9 +27,9 @@ def test_keys_do_not_see_symmetries(side: int, stratum: str) -> None:
     for index in range(10):
         drawn = puzzle_at(11, side, stratum, index)
         puzzles, solutions = [drawn.puzzle], [drawn.solution]
-        grids = [torch.tensor(list(grid)) for grid in (drawn.puzzle, drawn.solution)]
+        grids = torch.tensor([list(grid) for grid in (drawn.puzzle, drawn.solution)])
         for draw in range(10):
-            moved = transform(grids[0], grids[1], torch_generator(0, side, index, draw))
+            moved = transform(grids, torch_generator(0, side, index, draw))
             puzzle, solution = (bytes(each.tolist()) for each in moved)
             assert geometry(side).is_solution(solution)
             assert geometry(side).keeps_givens(puzzle, solution)

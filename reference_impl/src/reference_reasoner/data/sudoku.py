@@ -79,19 +79,20 @@ class SudokuPuzzles:
             "guesses": torch.tensor([each.guesses for each in puzzles]),
             "minimal": torch.tensor([int(each.minimal) for each in puzzles]),
         }
-        self.grids = torch.tensor([list(each.puzzle) for each in puzzles])
-        self.solutions = torch.tensor([list(each.solution) for each in puzzles])
+        pairs = [(list(each.puzzle), list(each.solution)) for each in puzzles]
+        self.pairs = torch.tensor(pairs)  # [N, 2, cells]
 
     def __len__(self) -> int:
-        return len(self.grids)
+        return len(self.pairs)
 
     def example(self, index: int, generator: torch.Generator | None) -> Batch:
         """Example `index`, after a symmetry if there is a `generator`."""
-        grid, solution = self.grids[index], self.solutions[index]
+        pair = self.pairs[index]
         if generator is not None and self.augment:
-            grid, solution = transform(grid, solution, generator)
+            pair = transform(pair, generator)
+        tokens, labels = (pair + EMPTY_TOKEN).unbind()
         numbers = {name: each[index] for name, each in self.numbers.items()}
-        return {"tokens": grid + EMPTY_TOKEN, "labels": solution + EMPTY_TOKEN, **numbers}
+        return {"tokens": tokens, "labels": labels, **numbers}
 
 
 def made_easier(batch: Batch, share: float, generator: torch.Generator) -> Batch:
