@@ -127,11 +127,14 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, W] -> q, k, v [B, H, N, D], not yet rotated."""
-        batch, rows, width = x.shape
-        qkv: Tensor = self.qkv(x)
-        heads = qkv.reshape(batch, rows, 3, self.heads, width // self.heads)
-        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.by_head(self.qkv(x)).unbind(0)
         return q, k, v
+
+    def by_head(self, qkv: Tensor) -> Tensor:
+        """What `qkv` projects, [B, N, 3 W] -> q, k, v [3, B, H, N, D]."""
+        batch, rows, columns = qkv.shape  # there may be no rows, and then -1 would be no width
+        heads = qkv.reshape(batch, rows, 3, self.heads, columns // 3 // self.heads)
+        return heads.permute(2, 0, 3, 1, 4)
 
     def prefill(
         self, x: Tensor, *, prefix: int, capacity: int, layout: Layout | None = None
@@ -199,14 +202,20 @@ class SelfAttention(nn.Module):
         `next_place` does.
         """
         place = place or self.next_place(cache)
-        q, k, v = self.project(x)
-        q, k = turned(torch.stack([q, k]), place.cos, place.sin).unbind(0)
+        heads, cache = self.attend_next(self.by_head(self.qkv(x)), cache, place)
+        return self._merged(heads), cache
+
+    def attend_next(
+        self, qkv: Tensor, cache: AttentionCache, place: Place
+    ) -> tuple[Tensor, AttentionCache]:
+        """`step` between its projections: qkv [3, B, H, 1, D] -> [B, H, 1, D]."""
+        q, k = turned(qkv[:2], place.cos, place.sin).unbind(0)
         cache.all_keys.index_copy_(2, place.row, k)
-        cache.all_values.index_copy_(2, place.row, v)
-        out = scaled_dot_product_attention(
+        cache.all_values.index_copy_(2, place.row, qkv[2])
+        heads = scaled_dot_product_attention(
             q, cache.all_keys, cache.all_values, attn_mask=place.unseen
         )
-        return self._merged(out), cache._replace(room=cache.room if self.window else cache.room - 1)
+        return heads, cache._replace(room=cache.room if self.window else cache.room - 1)
 
     def _rotated(self, x: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.project(x)

@@ -97,12 +97,19 @@ class NeuralMemory(nn.Module):
 
     def step(self, x: Tensor, cache: MemoryCache, position: Position) -> tuple[Tensor, MemoryCache]:
         """One more token x [B, 1, W], the `position`-th of its document (from 0)."""
-        mixed, tail = self.convolution.step(self.qkv(x), cache.tail)
+        read, cache = self.write_next(self.qkv(x), self.gates(x), cache, position)
+        return self.output(read, x), cache
+
+    def write_next(
+        self, projected: Tensor, gates: Gates, cache: MemoryCache, position: Position
+    ) -> tuple[Tensor, MemoryCache]:
+        """`step` between its projections: [B, 1, 3 W] and gates [N, 1] -> [N, 1, D]."""
+        mixed, tail = self.convolution.step(projected, cache.tail)
         heads = Heads(*(each[:, 0] for each in self._heads(mixed)))
-        gates = Gates(*(each[:, 0] for each in self.gates(x)))
-        with torch.autocast(x.device.type, enabled=False):
-            read, state = self.write(heads, gates, cache.state, position)
-        return self.output(read[:, None], x), MemoryCache(state, tail)
+        given = Gates(*(each[:, 0] for each in gates))
+        with torch.autocast(projected.device.type, enabled=False):
+            read, state = self.write(heads, given, cache.state, position)
+        return read[:, None], MemoryCache(state, tail)
 
     def write(
         self, heads: Heads, gates: Gates, state: State, position: Position
@@ -212,7 +219,11 @@ class NeuralMemory(nn.Module):
 
     def output(self, read: Tensor, x: Tensor) -> Tensor:
         """[N, T, D] -> [B, T, W]: each head's recall to one size, then mixed."""
+        out: Tensor = self.out(self.joined(read, x))
+        return out
+
+    def joined(self, read: Tensor, x: Tensor) -> Tensor:
+        """`output` before the heads are mixed, in the dtype of x."""
         read = nn.functional.rms_norm(read, (self.head_width,), eps=1e-5)
         joined = read.view(len(x), -1, *read.shape[1:]).transpose(1, 2).flatten(2)
-        out: Tensor = self.out((joined * self.norm).to(x.dtype))
-        return out
+        return (joined * self.norm).to(x.dtype)

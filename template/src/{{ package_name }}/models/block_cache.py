@@ -48,7 +48,7 @@ def recall_next(
         cache.tail.copy_(tail)
         return recalled
     recalled, after = memory.step(x, cache, position)
-    _keep(cache, after)
+    keep_token(cache, after)
     return recalled
 
 
@@ -58,7 +58,7 @@ def _owned(cache: MemoryCache) -> MemoryCache:
     return MemoryCache(state, cache.tail.clone())
 
 
-def _keep(cache: MemoryCache, after: MemoryCache) -> None:
+def keep_token(cache: MemoryCache, after: MemoryCache) -> None:
     """Write what the memory holds after a token into `cache`."""
     pairs = [*zip(cache.state, after.state, strict=True), (cache.tail, after.tail)]
     # backwards: what a state froze last may be its running weights, which come before

@@ -80,7 +80,7 @@ class FusedMagBlock(nn.Module):
 
     def _attended(self, qkv: Tensor, angles: Angles) -> Tensor:
         """[B, N, 3 W] -> [B, N, W]."""
-        heads = qkv.view(*qkv.shape[:2], 3, self.attention.heads, -1).permute(2, 0, 3, 1, 4)
+        heads = self.attention.by_head(qkv)
         q, k = turned(heads[:2], *angles).unbind(0)
         out: Tensor = self.attention.out(attend(q, k, heads[2]).transpose(1, 2).flatten(2))
         return out

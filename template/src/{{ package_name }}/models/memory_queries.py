@@ -61,11 +61,16 @@ def query_memory(
 
 def query_step(memory: NeuralMemory, x: Tensor, cache: QueryCache) -> tuple[Tensor, Tensor]:
     """One more token x [B, 1, W], which the first application has written, and the next tail."""
-    mixed, tail = memory.convolution.step(_projected(memory, x), cache.tail)
-    query = _unit(memory, mixed)
-    with torch.autocast(x.device.type, enabled=False):
-        read = memory.read(query, cache.state)
+    read, tail = read_next(memory, _projected(memory, x), cache)
     return memory.output(read, x), tail
+
+
+def read_next(memory: NeuralMemory, queries: Tensor, cache: QueryCache) -> tuple[Tensor, Tensor]:
+    """`query_step` between its projections: queries [B, 1, W] -> [N, 1, D], and the next tail."""
+    mixed, tail = memory.convolution.step(queries, cache.tail)
+    query = _unit(memory, mixed)
+    with torch.autocast(queries.device.type, enabled=False):
+        return memory.read(query, cache.state), tail
 
 
 def _projected(memory: NeuralMemory, x: Tensor) -> Tensor:
