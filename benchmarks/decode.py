@@ -5,6 +5,7 @@ tokens; the contexts take turns. Tokens a second, the exponent of a token's time
 its context (0 is flat, 1 is what attention to everything costs), and the bytes of the state, what
 its tensors keep alive included. `PYTHONPATH=FOLDER/src` measures the project in FOLDER.
 `--device cuda --graph` decodes with one launch a token, `--compile` with compiled blocks in it.
+`--fused` takes a block's fused step (fused_step.py), on a GPU by its kernels.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
     use_our_package()
     try:
         model = causal_model(flags.preset, flags.set, flags.seed).to(device, DTYPES[flags.dtype])
-        options = {"graph": flags.graph, "compiled": flags.compile}
+        options = {"graph": flags.graph, "compiled": flags.compile, "fused": flags.fused}
         decoders = [Decoder(model, context, flags.seed, **options) for context in flags.contexts]
     except ValueError as error:
         parser.error(str(error))
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", choices=tuple(DTYPES), default="fp32", help="of the weights; default: fp32")
     add("--graph", action="store_true", help="record a token as a CUDA graph")
     add("--compile", action="store_true", help="compile the blocks that --graph records")
+    add("--fused", action="store_true", help="one product in for attention and memory, one out")
     add("--seed", type=int, default=0, metavar="N", help="of weights and tokens; default: 0")
     return parser
 

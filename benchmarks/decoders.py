@@ -12,7 +12,14 @@ class Decoder:
     """A model that has read `context` random tokens, and goes on with random ones."""
 
     def __init__(
-        self, model: Any, context: int, seed: int, *, graph: bool = False, compiled: bool = False
+        self,
+        model: Any,
+        context: int,
+        seed: int,
+        *,
+        graph: bool = False,
+        compiled: bool = False,
+        fused: bool = False,
     ) -> None:
         from reference_reasoner.models import decoding
 
@@ -24,7 +31,8 @@ class Decoder:
         tokens = tokens.to(model.persistent.device)
         _, self.state = decoding.prefill(model, tokens)
         self._token = tokens[:, -1]
-        self._recorded = _recorded(model, self.state, compiled=compiled) if graph else None
+        self._block_step = _block_step(model, compiled=compiled, fused=fused)
+        self._recorded = _recorded(model, self.state, self._block_step) if graph else None
 
     def go_on(self, tokens: int) -> None:
         """Decode so many tokens more; each answer is the next token."""
@@ -32,7 +40,9 @@ class Decoder:
             if self._recorded is not None:
                 logits = self._recorded.step(self._token)
             else:
-                logits, self.state = self._decoding.step(self._model, self._token, self.state)
+                logits, self.state = self._decoding.step(
+                    self._model, self._token, self.state, block_step=self._block_step
+                )
             self._token = logits.argmax(-1)
         if self._token.is_cuda:
             torch.cuda.synchronize()
@@ -53,12 +63,19 @@ class Decoder:
         return sum(each.nbytes() for each in storages.values())
 
 
-def _recorded(model: Any, state: Any, *, compiled: bool) -> Any:
-    """A decoder of one launch a token; it writes into the tensors of `state`."""
-    from reference_reasoner.models.graphed_decoding import GraphedDecoder
+def _block_step(model: Any, *, compiled: bool, fused: bool) -> Any:
+    """A block's step, in the form that was asked for."""
+    from reference_reasoner.models.fused_step import FusedStep, fused_steps
     from reference_reasoner.models.titans_mag import MagBlock
 
-    block_step: Any = MagBlock.step
+    step: Any = FusedStep.step if fused else MagBlock.step
     if compiled:
-        block_step = torch.compile(block_step, dynamic=False)
+        step = torch.compile(step, dynamic=False)
+    return fused_steps(model, step) if fused else step
+
+
+def _recorded(model: Any, state: Any, block_step: Any) -> Any:
+    """A decoder of one launch a token; it writes into the tensors of `state`."""
+    from reference_reasoner.models.graphed_decoding import GraphedDecoder
+
     return GraphedDecoder(model, state, block_step=block_step)

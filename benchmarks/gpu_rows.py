@@ -74,9 +74,12 @@ ROWS = (
         module="benchmarks.decode",
         words=(
             *("--device", "cuda", "--preset", "lm25m", "--contexts", "1024", "8192"),
-            *("--graph", "--compile", "--dtype", "bf16"),
+            *("--graph", "--compile", "--fused", "--dtype", "bf16"),
         ),
-        rehearsal=("--preset", "recall_smoke", "--contexts", "16", "32", "--tokens", "2"),
+        rehearsal=(
+            *("--preset", "recall_smoke", "--contexts", "16", "32", "--tokens", "2"),
+            "--fused",
+        ),
         seconds=90,
     ),
     Row(

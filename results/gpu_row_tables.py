@@ -46,7 +46,8 @@ def _form(found: Mapping[str, Any]) -> str:
         return ""
     how = "by a CUDA graph" if found["graph"] else "eager"
     blocks = "blocks compiled" if found["compiled"] else "blocks not compiled"
-    return f"; `{found['model']['preset']}` in {found['model']['dtype']}, {how}, {blocks}"
+    fused = ", steps fused" if found.get("fused") else ""
+    return f"; `{found['model']['preset']}` in {found['model']['dtype']}, {how}, {blocks}{fused}"
 
 
 def _benched(name: str, found: Mapping[str, Any]) -> Iterator[str]:

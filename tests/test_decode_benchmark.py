@@ -103,8 +103,10 @@ def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_weights_in_bfloat16_decode_too(tmp_path: Path) -> None:
     out = tmp_path / "decode.json"
-    assert main([*SMALL, "--dtype", "bf16", "--json", str(out)]) in (0, 1)
-    assert json.loads(out.read_text(encoding="utf-8"))["model"]["dtype"] == "bf16"
+    assert main([*SMALL, "--dtype", "bf16", "--fused", "--json", str(out)]) in (0, 1)
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert written["model"]["dtype"] == "bf16"
+    assert written["fused"] is True
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,10 @@ def test_weights_in_bfloat16_decode_too(tmp_path: Path) -> None:
         (("--preset", "nonesuch"), "nonesuch"),
         (("--set", "model.backbone.window"), "write FIELD=VALUE"),
         (("--set", "model.backbone.widow=3"), "widow"),
+        (
+            ("--fused", "--set", "model.backbone.use_memory=false"),
+            "only the step of a causal block with memory can be fused",
+        ),
     ],
 )
 def test_bad_flags_get_one_sentence(

@@ -371,7 +371,7 @@ def test_the_gpu_kernel_is_used_where_it_fits(monkeypatch: pytest.MonkeyPatch) -
         return rows, device.type, options
 
     fake = SimpleNamespace(windowed_attention=kernel, window_mask=mask)
-    monkeypatch.setitem(sys.modules, "reference_reasoner.models.attention_cuda", fake)
+    monkeypatch.setitem(sys.modules, "reference_reasoner.models.attention_flex", fake)
     leaves = qkv_of(2 + 7)
     attend(*leaves, prefix=2, window=3, causal=True)
     attend(*leaves, prefix=2, window=7, causal=True)  # the window cuts nothing
@@ -388,15 +388,15 @@ def flex_on_cpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return create_block_mask(*arguments, **options)
 
     monkeypatch.setattr(attend_module, "_flex_fits", lambda q: True)
-    spec = importlib.util.find_spec("reference_reasoner.models.attention_cuda")
+    spec = importlib.util.find_spec("reference_reasoner.models.attention_flex")
     assert spec is not None
     assert spec.loader is not None
-    attention_cuda: Any = importlib.util.module_from_spec(spec)
+    attention_flex: Any = importlib.util.module_from_spec(spec)
     with monkeypatch.context() as uncompiled:
         uncompiled.setattr(torch, "compile", lambda function: function)
-        spec.loader.exec_module(attention_cuda)
-    attention_cuda._create_block_mask = counted
-    monkeypatch.setitem(sys.modules, spec.name, attention_cuda)
+        spec.loader.exec_module(attention_flex)
+    attention_flex._create_block_mask = counted
+    monkeypatch.setitem(sys.modules, spec.name, attention_flex)
     return made
 
 

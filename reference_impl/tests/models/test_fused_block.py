@@ -105,7 +105,7 @@ def test_the_kernel_is_used_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(fused_block, "set_kernel_serves", serves)
     fake = SimpleNamespace(recalled=recalled)
-    monkeypatch.setitem(sys.modules, "reference_reasoner.models.memory_set_cuda", fake)
+    monkeypatch.setitem(sys.modules, "reference_reasoner.models.memory_set_launch", fake)
     block = block_of(PLAIN)
     assert FusedMagBlock(block)(rows_of()).shape == (3, 9, 16)
     assert asked == [{"depth": 2, "width": 8, "features": 12}]

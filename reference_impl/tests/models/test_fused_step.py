@@ -1,7 +1,9 @@
 """A fused step of a causal block is its step, by fewer products."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from reference_reasoner.models import fused_step, gpu_kernels
 from reference_reasoner.models.block_cache import BlockCache
 from reference_reasoner.models.decoding import causal_blocks, prefill, step
 from reference_reasoner.models.full_model import ReasonerConfig, RecursiveReasoner
@@ -16,6 +19,7 @@ from reference_reasoner.models.fused_step import FusedStep, fused_steps
 from reference_reasoner.models.graphed_decoding import GraphedDecoder
 
 from .reasoners import CAUSAL, DEEP, FIRST_PASS, GRID, STALE, reasoner, shallow, tokens_of
+from .step_kernels import attend_next, recall_next
 
 LENGTH = 9
 PRODUCTS = {
@@ -118,6 +122,48 @@ def test_compiled_it_is_compiled_once_a_kind_and_recorded() -> None:
         one = decoder.step(tokens[:, position])
         torch.testing.assert_close(one, expected[:, position - 3], rtol=0, atol=1e-10)
     assert len(compiled) == 2  # a pass that writes, and those that read
+
+
+@pytest.mark.parametrize("config", [CAUSAL, DEEP, FIRST_PASS["deep_once"]])
+def test_by_kernels_it_gives_the_same(
+    config: ReasonerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk of the deep memory begins where the host says so, once for all passes."""
+    model, tokens = reasoner(config).eval(), tokens_of(2, LENGTH)
+    expected = logits(model, tokens, 2)
+    calls: list[Any] = []
+
+    def attending(*given: Any) -> None:
+        calls.append(given)
+        attend_next(*given)
+
+    fake = SimpleNamespace(attend_next=attending, recall_next=recall_next)
+    monkeypatch.setitem(sys.modules, "reference_reasoner.models.fused_step_launch", fake)
+    monkeypatch.setattr(fused_step, "step_kernels_serve", lambda *_, **__: True)
+    found = logits(model, tokens, 2, block_step=fused_steps(model))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    assert len(calls) == (LENGTH - 2) * len(prefill(model, tokens)[1].caches)
+
+
+def test_kernels_serve_on_a_gpu_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    there: Any = SimpleNamespace(is_cuda=True, dtype=torch.bfloat16)
+    keys, exact = torch.zeros(1, 8, 528, 64, dtype=torch.bfloat16), {"exact": True}
+    deep = [torch.zeros(8, 64, 128), torch.zeros(8, 64, 128), torch.zeros(8, 128, 64)] * 2
+    linear = [torch.zeros(8, 64, 64)] * 2
+    monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: True)
+    serve = gpu_kernels.step_kernels_serve
+    with torch.no_grad():
+        assert serve(there, keys, deep, **exact)
+        assert serve(there, keys, linear, exact=False)  # it has no other form
+        assert not serve(there, keys, deep, exact=False)
+        assert not serve(there, keys.float(), deep, **exact)
+        assert not serve(there, keys[..., :48].contiguous(), deep, **exact)
+        assert not serve(there, keys.mT, deep, **exact)
+        assert not serve(there, keys, [each.mT for each in deep], **exact)
+        assert not serve(there, keys, [each.double() for each in deep], **exact)
+        assert not serve(there, keys, [torch.zeros(8, 128, 128)] * 2, **exact)
+        assert not serve(torch.zeros(1, dtype=torch.bfloat16), keys, deep, **exact)
+    assert not serve(there, keys, deep, **exact)
 
 
 def test_the_model_is_left_as_it_is_and_later_weights_do_not_count() -> None:

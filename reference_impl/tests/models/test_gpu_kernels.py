@@ -13,8 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_reasoner.models import fused_block
+from reference_reasoner.models import fused_block, fused_step
 from reference_reasoner.models.cuda_graph import Capture, Run, captured
+from reference_reasoner.models.decoding import prefill, step
+from reference_reasoner.models.full_model import RecursiveReasoner
+from reference_reasoner.models.fused_step import FusedStep, fused_steps
 from reference_reasoner.models.gpu_kernels import TRITON_IS_THERE, linear_kernels_serve
 from reference_reasoner.models.graphed_solving import GraphedReasoner
 from reference_reasoner.models.memory_config import MemoryConfig
@@ -24,8 +27,9 @@ from reference_reasoner.models.memory_scan import scan_memory
 from reference_reasoner.models.memory_sequential import recurrence, substitution
 from reference_reasoner.models.memory_set import set_memory
 from reference_reasoner.models.neural_memory import NeuralMemory
+from reference_reasoner.models.titans_mag import MagBlock
 
-from .reasoners import GRID, as_built, shallow, tokens_of
+from .reasoners import DEEP, GRID, as_built, shallow, tokens_of
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and TRITON_IS_THERE
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -76,7 +80,7 @@ def test_a_set_is_read_as_by_torch(name: str, dtype: torch.dtype, tolerance: flo
         pairs, logits = both.split([3 * x.shape[-1], both.shape[-1] - 3 * x.shape[-1]], -1)
         moved = memory.to(DEVICE)
         on_gpu = (both.to(DEVICE).split([pairs.shape[-1], logits.shape[-1]], -1), moved)
-        found = kernels("memory_set_cuda").recalled(*on_gpu[0], on_gpu[1])
+        found = kernels("memory_set_launch").recalled(*on_gpu[0], on_gpu[1])
         assert found.dtype == dtype
         exact = expected(memory.cpu().double(), pairs.double(), logits.double())
     assert close(found, exact, tolerance)
@@ -114,6 +118,62 @@ def test_a_fused_reasoner_solves_with_kernels_as_without(monkeypatch: pytest.Mon
         torch.testing.assert_close(found.logit, expected.logit, rtol=1e-3, atol=1e-3)
 
 
+STEPS = {
+    "linear": {"depth": 1},
+    "deep": {},
+    "asked alone": {"write": "first_pass"},
+    "no gates": {"momentum": False, "forgetting": False},
+    "one tap": {"convolution": 1},
+    "two taps": {"convolution": 2},
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
+@pytest.mark.parametrize("name", STEPS)
+def test_a_token_is_decoded_by_kernels_as_by_torch(
+    name: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the window and over chunks' ends; there are more rows than a program takes at once."""
+    if INTERPRETED:
+        monkeypatch.setattr(fused_step, "step_kernels_serve", lambda *_, **__: True)
+    served, by_kernels = [], FusedStep.heads_by_kernels
+
+    def counted(*given: Any) -> Tensor:
+        served.append(given)
+        return by_kernels(*given)
+
+    monkeypatch.setattr(FusedStep, "heads_by_kernels", counted)
+    memory = MemoryConfig(**{"heads": 2, "depth": 2, "features": 32, "chunk": 4, **STEPS[name]})
+    backbone = replace(DEEP.backbone, width=64, heads=4, window=130, memory=memory)
+    model = as_built(shallow(replace(DEEP, backbone=backbone, persistent_tokens=3))).eval()
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():  # gates that look at their token
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    tokens, given, length = tokens_of(2, 132), 128, 132
+    exact = logits(model.double(), tokens, given, length)
+    model = model.to(DEVICE, dtype)
+    found = logits(model, tokens.to(DEVICE), given, length, fused_steps(model))
+    assert close(found, exact, tolerance)
+    assert len(served) == (length - given) * 2 * 2 * 2  # steps, recursions, passes
+
+
+def logits(
+    model: RecursiveReasoner,
+    tokens: Tensor,
+    given: int,
+    length: int,
+    block_step: Any = MagBlock.step,
+) -> Tensor:
+    """Of tokens `given` to `length`, one by one."""
+    found = []
+    with torch.no_grad():
+        _, state = prefill(model, tokens[:, :given])
+        for position in range(given, length):
+            out, state = step(model, tokens[:, position], state, block_step=block_step)
+            found.append(out)
+    return torch.stack(found, 1)
+
+
 def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -125,7 +185,7 @@ def test_substitution_is_that_of_torch(size: int, columns: int, transposed: bool
     keys = torch.nn.functional.normalize(1 + 0.1 * normal(2, 3, size, 64, seed=1), dim=-1)
     lower = (keys @ keys.mT).tril(-1)
     right = normal(2, 3, size, columns, seed=2)
-    found = kernels("memory_linear_cuda").substituted(
+    found = kernels("memory_linear_launch").substituted(
         lower.to(DEVICE), right.to(DEVICE), transposed=transposed
     )
     exact = substitution(lower.double(), right.double(), transposed=transposed)
@@ -146,7 +206,7 @@ def test_the_recurrence_is_that_of_torch(
         resets = torch.tensor([[1, 0, 1, 0, 0], [0, 1, 0, 0, 1]]).bool()
     given = (steps, pushes, start, initial, resets)
     moved = (None if x is None else x.to(DEVICE) for x in given)
-    found = kernels("memory_linear_cuda").recurred(*moved, backwards=backwards)
+    found = kernels("memory_linear_launch").recurred(*moved, backwards=backwards)
     exact_given = (x.double() if x is not None and x.is_floating_point() else x for x in given)
     exact = recurrence(*exact_given, backwards=backwards)  # type: ignore[arg-type]
     assert all(close(*each, 1e-5) for each in zip(found, exact, strict=True))

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,8 @@ from reference_reasoner.models.kernel_check import kernels_agree
 from reference_reasoner.models.memory_sequential import recurrence, substitution
 from reference_reasoner.models.memory_set import set_memory
 from reference_reasoner.models.neural_memory import NeuralMemory
+
+from .step_kernels import attend_next, recall_next
 
 CPU = torch.device("cpu")
 
@@ -26,14 +29,22 @@ def recalled(pairs: Tensor, logits: Tensor, memory: NeuralMemory) -> Tensor:
     return joined * memory.norm
 
 
+KERNELS: dict[str, Callable[..., Any]] = {
+    "recurred": recurrence,
+    "substituted": substitution,
+    "recalled": recalled,
+    "attend_next": attend_next,
+    "recall_next": recall_next,
+}
+
+
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What stands in for the modules of kernels, but for what a test changes."""
 
     def installed(**changes: Any) -> None:
-        kernels = {"recurred": recurrence, "substituted": substitution, "recalled": recalled}
-        fake = SimpleNamespace(**{**kernels, **changes})
-        for name in ("memory_linear_cuda", "memory_set_cuda"):
+        fake = SimpleNamespace(**{**KERNELS, **changes})
+        for name in ("memory_linear_launch", "memory_set_launch", "fused_step_launch"):
             monkeypatch.setitem(sys.modules, f"reference_reasoner.models.{name}", fake)
         kernels_agree.cache_clear()
 
@@ -58,13 +69,15 @@ def test_right_kernels_serve(install: Any) -> None:
         ("substituted", "substitution"),
         ("recurred", "the recurrence"),
         ("recalled", "the memory of a set"),
+        ("attend_next", "a decoded token"),
+        ("recall_next", "a decoded token"),
     ],
 )
 def test_a_kernel_of_other_numbers_does_not_serve(install: Any, name: str, said: str) -> None:
-    right = {"recurred": recurrence, "substituted": substitution, "recalled": recalled}[name]
-
     def wrong(*given: Any, **how: Any) -> Any:
-        found = right(*given, **how)  # type: ignore[operator]
+        found = KERNELS[name](*given, **how)
+        if found is None:  # it has written into the last argument
+            return given[-1].mul_(1.1)
         return tuple(1.1 * each for each in found) if isinstance(found, tuple) else 1.1 * found
 
     install(**{name: wrong})

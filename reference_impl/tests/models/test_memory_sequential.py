@@ -79,7 +79,8 @@ def test_the_memory_is_the_same_by_kernels(
     plain = _run(case, 4, resets)
     assert calls == []
     kernels = SimpleNamespace(substituted=substituted, recurred=recurred)
-    monkeypatch.setitem(sys.modules, "reference_reasoner.models.memory_linear_cuda", kernels)
+    name = "reference_reasoner.models.memory_linear_launch"
+    monkeypatch.setitem(sys.modules, name, kernels)
     for name in ("linear_kernels_serve", "recurrence_fits"):
         monkeypatch.setattr(memory_sequential, name, lambda x: True)
     ours = _run(case, 4, resets)

@@ -74,6 +74,20 @@ OF_ATTENTION = (
         test=f"{ATTENTION}::test_a_model_makes_one_mask_for_all_its_passes",
     ),
     Breakage(
+        what="by kernels weights freeze again in passes that ask alone",
+        file="models/fused_step.py",
+        old="begins = isinstance(kept, MemoryCache) and begins_chunk",
+        new="begins = begins_chunk",
+        test="models/test_fused_step.py::test_by_kernels_it_gives_the_same[config2]",
+    ),
+    Breakage(
+        what="a fused step forgets the gates' biases",
+        file="models/fused_step.py",
+        old="part.copy_(each.bias.detach())",
+        new="part.zero_()",
+        test="models/test_fused_step.py::test_it_gives_what_a_step_gives[linear-4]",
+    ),
+    Breakage(
         what="positions go on from document to document",
         file="models/rotary.py",
         old="place = place - torch.where(begins, place, 0).cummax(1).values",
@@ -246,8 +260,8 @@ OF_MEMORY = (
     Breakage(
         what="a decoded token takes its chunk's weights one token late",
         file="models/memory_deep.py",
-        old="position % chunk == 0:",
-        new="position % chunk == 1 % chunk:",
+        old="position % chunk == 0",
+        new="position % chunk == 1 % chunk",
         test=f"{DEEP}::test_prefill_and_steps_are_the_whole[4-exact]",
     ),
     Breakage(

@@ -5,6 +5,7 @@ B batch, P persistent tokens, T tokens, W width.
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .attention import AttentionCache
@@ -53,9 +54,10 @@ def recall_next(
 
 
 def _owned(cache: MemoryCache) -> MemoryCache:
-    """The same numbers in tensors of their own, which can be written in place."""
-    state = type(cache.state)(*(each.clone() for each in cache.state))
-    return MemoryCache(state, cache.tail.clone())
+    """The same numbers in tensors of their own, row by row, which can be written in place."""
+    rows = {"memory_format": torch.contiguous_format}
+    state = type(cache.state)(*(each.clone(**rows) for each in cache.state))
+    return MemoryCache(state, cache.tail.clone(**rows))
 
 
 def keep_token(cache: MemoryCache, after: MemoryCache) -> None:

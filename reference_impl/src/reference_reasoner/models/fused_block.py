@@ -90,7 +90,7 @@ class FusedMagBlock(nn.Module):
         memory = self.memory
         depth, features = memory.config.depth, memory.config.features
         if set_kernel_serves(pairs, depth=depth, width=memory.head_width, features=features):
-            from .memory_set_cuda import recalled
+            from .memory_set_launch import recalled
 
             out: Tensor = memory.out(recalled(pairs, gates, memory))
             return out

@@ -1,10 +1,12 @@
 """Where the Triton kernels of the *_cuda.py files stand in for the same sums written in torch.
 
-CUDA builds of torch bring Triton. Without it, and for sizes that no kernel is made for, the torch
-form serves; it is also what the kernels are tested against.
+A *_launch.py file calls them, with programs, sizes and strides. CUDA builds of torch bring Triton.
+Without it, and for sizes that no kernel is made for, the torch form serves; it is also what the
+kernels are tested against.
 """
 
 import importlib.util
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -44,6 +46,24 @@ def set_kernel_serves(pairs: Tensor, *, depth: int, width: int, features: int) -
     head_fits = width in TILES and features in TILES and width * features <= 8192
     fits = depth == 2 and head_fits and pairs.shape[1] <= TILES[-1]
     return fits and kernels_serve(pairs) and not torch.is_grad_enabled()
+
+
+def step_kernels_serve(
+    columns: Tensor, keys: Tensor, state: Sequence[Tensor], *, exact: bool
+) -> bool:
+    """Whether kernels do what a decoded token does between its projections, columns [B, 1, ...].
+
+    `keys` [B, H, R, D] are attention's cache, `state` the memory's, whose gradients are `exact`.
+    A head of either fits a program, all lie row by row, and nobody asks for a gradient, which the
+    kernels have not.
+    """
+    weights, widths = state[0], {keys.shape[-1], *state[0].shape[1:]}
+    fits = widths <= {*TILES} and weights.shape[1] * weights.shape[2] <= 8192
+    kinds = columns.dtype == keys.dtype and weights.dtype == torch.float32
+    fits = fits and all(each.is_contiguous() for each in (keys, *state))
+    formula = exact or len(state) == 2  # a linear memory has one
+    served = fits and kinds and formula and kernels_serve(columns)
+    return served and not torch.is_grad_enabled()
 
 
 def kernels_serve(x: Tensor) -> bool:

@@ -4,21 +4,31 @@ They are compiled where they run, for the GPU and by the Triton that are there. 
 shows here, and the torch forms go on serving, instead of in the middle of a training.
 """
 
+import copy
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils._pytree import tree_leaves
 
+from .attention import AttentionCache
+from .block_cache import BlockCache
+from .fused_step import FusedStep
 from .memory_config import MemoryConfig
+from .memory_deep import DeepState
+from .memory_queries import QueryCache
 from .memory_sequential import recurrence, substitution
-from .neural_memory import NeuralMemory
+from .neural_memory import MemoryCache, NeuralMemory
+from .titans_mag import BackboneConfig, MagBlock
 
 TOLERANCE = 1e-2
 """Of the largest number; above what TF32 may do to the products of either side."""
 ROWS, CHUNKS, CHUNK, WIDTH = 2, 3, 64, 64
+MEMORY = MemoryConfig(heads=2, depth=2, features=128)
 
 
 @functools.cache
@@ -43,14 +53,15 @@ def kernels_agree(device: torch.device) -> bool:
 
 def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
     """(kernel, how far it is from torch) of each."""
-    from .memory_linear_cuda import recurred, substituted
-    from .memory_set_cuda import recalled
+    from .memory_linear_launch import recurred, substituted
+    from .memory_set_launch import recalled
 
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(device)
 
+    yield from _errors_of_a_step(normal)
     keys = normalize(normal(ROWS, CHUNK, WIDTH), dim=-1)
     lower, right = (keys @ keys.mT).tril(-1), normal(ROWS, CHUNK, WIDTH)
     for transposed in (False, True):
@@ -65,12 +76,44 @@ def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
             strict=True,
         )
         yield "the recurrence", max(_apart(*each) for each in both)
-    config = MemoryConfig(heads=2, depth=2, features=128)
     with torch.random.fork_rng(devices=[]):  # a training's draws stay as they are
-        memory = NeuralMemory(2 * WIDTH, config, causal=False).to(device).eval()
+        memory = NeuralMemory(2 * WIDTH, MEMORY, causal=False).to(device).eval()
     x = normal(ROWS, CHUNK, 2 * WIDTH)
     read = memory.out(recalled(memory.qkv(x), memory.gates.linear(x), memory))
     yield "the memory of a set", _apart(read, memory(x))
+
+
+def _errors_of_a_step(normal: Callable[..., Tensor]) -> Iterator[tuple[str, float]]:
+    """Of a token that a block decodes, in a pass that writes and in one that asks alone."""
+    config = BackboneConfig(width=2 * WIDTH, heads=2, causal=True, window=CHUNK, memory=MEMORY)
+    with torch.random.fork_rng(devices=[]):
+        block = MagBlock(config)
+    fused = FusedStep(block.to(normal(1).device).eval())
+    keys, values = normal(2, ROWS, 2, CHUNK, WIDTH)
+    seen = torch.full_like(keys[0, 0, 0, 0], CHUNK // 2, dtype=torch.int64)
+    visible = torch.arange(CHUNK, device=keys.device) < seen
+    attention = AttentionCache(keys, values, visible, seen, prefix=0, room=0)
+    place = block.attention.next_place(attention)
+    first, second = (2 * ROWS, WIDTH, MEMORY.features), (2 * ROWS, MEMORY.features, WIDTH)
+    state = DeepState(*(normal(*shape) for shape in (first, first, second, second, first, second)))
+    taps = MEMORY.convolution - 1
+    kinds: tuple[MemoryCache | QueryCache, ...] = (
+        MemoryCache(state, normal(ROWS, taps, 3 * config.width)),
+        QueryCache(state, normal(ROWS, taps, config.width)),
+    )
+    for kept in kinds:
+        columns = normal(ROWS, 1, fused.columns_for(BlockCache(attention, kept)))
+        same = copy.deepcopy(attention), copy.deepcopy(kept)
+        found = fused.heads_by_kernels(columns, attention, kept, place)
+        exact = fused.heads_by_operators(columns, *same, None, place)
+        both = zip(_floats(found, attention, kept), _floats(exact, *same), strict=True)
+        yield "a decoded token", max(_apart(*each) for each in both)
+
+
+def _floats(*found: Any) -> list[Tensor]:
+    """The tensors of numbers that are not whole."""
+    leaves = [each for each in tree_leaves(found) if isinstance(each, Tensor)]
+    return [each for each in leaves if each.is_floating_point()]
 
 
 def _apart(found: Tensor, exact: Tensor) -> float:

@@ -179,9 +179,14 @@ def deep_step(
     return read_deep(q[:, None], state, gradient=gradient)[:, 0], state
 
 
+def begins_chunk(position: Position, chunk: int) -> bool:
+    """Whether weights freeze before the token there."""
+    return position is not None and position % chunk == 0
+
+
 def found_by(position: Position, state: DeepState, *, chunk: int) -> DeepState:
     """The state as the token at `position` finds it: where a chunk begins, weights freeze."""
-    if position is not None and position % chunk == 0:
+    if begins_chunk(position, chunk):
         return state._replace(frozen_first=state.first, frozen_second=state.second)
     return state
 

@@ -148,7 +148,7 @@ def solve(lower: Tensor, right: Tensor) -> Tensor:
     """
     if not linear_kernels_serve(right):
         return substitution(lower, right, transposed=False)
-    from .memory_linear_cuda import substituted
+    from .memory_linear_launch import substituted
 
     out: Tensor = Substituted.apply(lower, right, substituted)  # type: ignore[no-untyped-call]
     return out
@@ -161,7 +161,7 @@ def carried_on(
     given = (steps, pushes, start, initial, resets)
     if not (linear_kernels_serve(pushes) and recurrence_fits(pushes)):
         return recurrence(*given, backwards=False)
-    from .memory_linear_cuda import recurred
+    from .memory_linear_launch import recurred
 
     starts, end = Recurred.apply(*given, recurred)  # type: ignore[no-untyped-call]
     return starts, end

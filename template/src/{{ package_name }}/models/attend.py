@@ -51,7 +51,7 @@ def attend(
             q, q.shape[2], prefix=prefix, window=window, documents=documents
         )
         if block_mask is not None:
-            from .attention_cuda import windowed_attention
+            from .attention_flex import windowed_attention
 
             return windowed_attention(q, k, v, block_mask)
         return _block_local(q, k, v, prefix, window, documents)
@@ -77,7 +77,7 @@ def block_mask_of(
     """
     if not (0 < window < rows - prefix and _flex_fits(like)):
         return None
-    from .attention_cuda import window_mask
+    from .attention_flex import window_mask
 
     return window_mask(rows, like.device, prefix=prefix, window=window, documents=documents)
 

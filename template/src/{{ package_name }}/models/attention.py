@@ -215,7 +215,11 @@ class SelfAttention(nn.Module):
         heads = scaled_dot_product_attention(
             q, cache.all_keys, cache.all_values, attn_mask=place.unseen
         )
-        return heads, cache._replace(room=cache.room if self.window else cache.room - 1)
+        return heads, self.taken(cache)
+
+    def taken(self, cache: AttentionCache) -> AttentionCache:
+        """The cache with room for one token less."""
+        return cache._replace(room=cache.room if self.window else cache.room - 1)
 
     def _rotated(self, x: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.project(x)

@@ -10,13 +10,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .attention import Place
+from .attention import AttentionCache, Place
 from .block_cache import BlockCache, keep_token
 from .decoding import BlockStep, causal_blocks
 from .feed_forward import rms
 from .full_model import RecursiveReasoner
-from .memory_deep import Position
+from .gpu_kernels import step_kernels_serve
+from .memory_deep import DeepState, Position, begins_chunk, freeze
 from .memory_queries import QueryCache, read_next
+from .neural_memory import MemoryCache
 from .projection import projected
 from .titans_mag import MagBlock
 
@@ -56,33 +58,80 @@ class FusedStep(nn.Module):
     ) -> tuple[Tensor, BlockCache]:
         """`MagBlock.step`: one more token x [B, 1, W] -> the block's output [B, 1, W]."""
         place = place or self.attention.next_place(cache.attention)
-        rows = self.asking if isinstance(cache.memory, QueryCache) else len(self.weight)
+        rows = self.columns_for(cache)
         columns = projected(x, self.weight[:rows], self.bias[:rows])
-        qkv, share, projections = columns.tensor_split([self.sizes[0], sum(self.sizes[:2])], -1)
-        heads, attention = self.attention.attend_next(
-            self.attention.by_head(qkv), cache.attention, place
-        )
-        read = self._read(projections, cache, position)
+        heads = self.heads(columns, cache, position, place)
         # [2, B, W] by [2, W, W]
-        both = torch.stack([heads.flatten(1), self.memory.joined(read, x)[:, 0]])
-        attended, recalled = torch.bmm(both, self.outs.mT)[:, :, None].unbind(0)
+        attended, recalled = torch.bmm(heads, self.outs.mT)[:, :, None].unbind(0)
+        share = columns[..., self.sizes[0] :][..., : self.shares]
         mixed = self.gate.joined(share.sigmoid() if self.shares else None, attended, recalled)
         x = rms(x + mixed)
-        return rms(x + self.feed_forward(x)), BlockCache(attention, cache.memory)
+        after = BlockCache(self.attention.taken(cache.attention), cache.memory)
+        return rms(x + self.feed_forward(x)), after
 
-    def _read(self, projections: Tensor, cache: BlockCache, position: Position) -> Tensor:
-        """What the memory's projections [B, 1, ...] read after their write, if any: [N, 1, D]."""
-        memory, kept = self.memory, cache.memory
-        if isinstance(kept, QueryCache):
-            read, tail = read_next(memory, projections, kept)
-            kept.tail.copy_(tail)
-            return read
+    def columns_for(self, cache: BlockCache) -> int:
+        """How many a pass with this cache projects: one that asks alone wants no pairs."""
+        return self.asking if isinstance(cache.memory, QueryCache) else len(self.weight)
+
+    def heads(self, columns: Tensor, cache: BlockCache, position: Position, place: Place) -> Tensor:
+        """What attention's heads and the memory's make of `columns`: [2, B, W].
+
+        These are x times the weights, [B, 1, ...]; the cache takes the token.
+        """
+        kept = cache.memory
         if kept is None:
             raise ValueError("the cache is of a block without memory")
-        width = sum(self.sizes[2:4])
-        logits = projections[..., width:]
-        gates = memory.gates.of_logits(logits.to(torch.promote_types(logits.dtype, torch.float32)))
-        read, after = memory.write_next(projections[..., :width], gates, kept, position)
+        config, keys = self.memory.config, cache.attention.all_keys
+        if step_kernels_serve(columns, keys, kept.state, exact=config.gradient == "exact"):
+            begins = isinstance(kept, MemoryCache) and begins_chunk(position, config.chunk)
+            if begins and isinstance(kept.state, DeepState):
+                freeze(kept.state)
+            return self.heads_by_kernels(columns, cache.attention, kept, place)
+        return self.heads_by_operators(columns, cache.attention, kept, position, place)
+
+    def heads_by_operators(
+        self,
+        columns: Tensor,
+        cache: AttentionCache,
+        kept: MemoryCache | QueryCache,
+        position: Position,
+        place: Place,
+    ) -> Tensor:
+        """`heads` by torch."""
+        qkv, pairs, logits = self._parts(columns)
+        attended, _ = self.attention.attend_next(self.attention.by_head(qkv), cache, place)
+        read = self._read(pairs, logits, kept, position)
+        return torch.stack([attended.flatten(1), self.memory.joined(read, columns)[:, 0]])
+
+    def heads_by_kernels(
+        self, columns: Tensor, cache: AttentionCache, kept: MemoryCache | QueryCache, place: Place
+    ) -> Tensor:
+        """`heads` by Triton, for a token that begins no chunk; see fused_step_cuda.py."""
+        from .fused_step_launch import attend_next, recall_next
+
+        qkv, pairs, logits = self._parts(columns)
+        out = columns.new_empty(2, len(columns), qkv.shape[-1] // 3)
+        attend_next(qkv, cache, place, out[0])
+        recall_next(pairs, logits, self.memory, kept, out[1])
+        return out
+
+    def _parts(self, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For attention; the memory's pairs, or queries alone; its gates' logits, or none."""
+        at = [self.sizes[0], sum(self.sizes[:2]), sum(self.sizes[:4])]
+        qkv, _, pairs, logits = torch.tensor_split(columns, at, -1)
+        return qkv, pairs, logits
+
+    def _read(
+        self, pairs: Tensor, logits: Tensor, kept: MemoryCache | QueryCache, position: Position
+    ) -> Tensor:
+        """What the memory reads after its write, if any: [N, 1, D]."""
+        if isinstance(kept, QueryCache):
+            read, tail = read_next(self.memory, pairs, kept)
+            kept.tail.copy_(tail)
+            return read
+        kind = torch.promote_types(logits.dtype, torch.float32)
+        gates = self.memory.gates.of_logits(logits.to(kind))
+        read, after = self.memory.write_next(pairs, gates, kept, position)
         keep_token(kept, after)
         return read
 

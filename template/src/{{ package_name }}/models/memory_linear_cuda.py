@@ -9,17 +9,12 @@ gradient of each is the same kernel, from the end to the start.
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 # ruff: noqa: N803
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-COLUMNS = 16
-"""Columns of a program, the fewest that a product of tiles takes: at batch 1 there are few rows."""
 
 
 @triton.jit
-def _substitution_kernel(
+def substitution_kernel(
     lower, right, out, size, columns, first_lower, first_right, lower_row, lower_column, right_row,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -52,25 +47,8 @@ def _substitution_kernel(
         tl.debug_barrier()  # other threads of the program read it
 
 
-def substituted(lower: Tensor, right: Tensor, *, transposed: bool) -> Tensor:
-    """(I + L)^-1 right, or (I + L)^-T right; L [..., C, C], right [..., C, V]."""
-    lower, right = lower.contiguous(), right.contiguous()
-    size, columns = right.shape[-2:]
-    out = torch.empty_like(right)
-    ways = (0, 0, size, 1, columns)
-    if transposed:  # from the last row to the first, L's columns for its rows
-        ways = (size * size - 1, (size - 1) * columns, -1, -size, -columns)
-    grid = (right.numel() // max(1, size * columns), triton.cdiv(columns, COLUMNS))
-    if grid[0]:
-        with torch.cuda.device_of(right):
-            _substitution_kernel[grid](
-                lower, right, out, size, columns, *ways, ROWS=16, COLUMNS=COLUMNS, num_warps=1
-            )
-    return out
-
-
 @triton.jit
-def _recurrence_kernel(
+def recurrence_kernel(
     steps, pushes, start, initial, resets, starts, end, chunks, columns, step_row, step_column,
     BACKWARDS: tl.constexpr, RESETS: tl.constexpr, SIZE: tl.constexpr, COLUMNS: tl.constexpr,
     PART: tl.constexpr,
@@ -101,22 +79,3 @@ def _recurrence_kernel(
         if RESETS and BACKWARDS:
             z = tl.where(tl.load(resets + chunk) != 0, fresh, z)
     tl.store(end + row * SIZE * columns + at, z)
-
-
-def recurred(
-    steps: Tensor, pushes: Tensor, start: Tensor, initial: Tensor | None, resets: Tensor | None,
-    *, backwards: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """`memory_sequential.recurrence` by one kernel."""
-    (rows, chunks, size, columns), resetting = pushes.shape, resets is not None
-    starts, end = (x.new_empty(x.shape) for x in (pushes, start))
-    # without resets both stand for pointers that nobody reads
-    flags = start if resets is None else resets.contiguous().view(torch.uint8)
-    given = (x.contiguous() for x in (steps, pushes, start, start if initial is None else initial))
-    with torch.cuda.device_of(pushes):
-        _recurrence_kernel[(rows, columns // COLUMNS)](
-            *given, flags, starts, end, chunks, columns, *((1, size) if backwards else (size, 1)),
-            BACKWARDS=backwards, RESETS=resetting, SIZE=size, COLUMNS=COLUMNS, PART=min(32, size),
-            num_warps=8,
-        )  # fmt: skip
-    return starts, end

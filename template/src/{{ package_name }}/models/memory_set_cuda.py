@@ -1,4 +1,4 @@
-"""All of a set's memory between its projections by Triton kernels, for inference on a GPU.
+"""All of a set's memory between its projections by a Triton kernel, for inference on a GPU.
 
 B batch, N tokens, W width, H heads, D = W / H head width, F features, K taps. Convolution, SiLU,
 unit length, pooled gates, the inner steps of memory_set.py, the read, and the norm of
@@ -12,17 +12,8 @@ what it holds at a time would not fit. In float32 throughout, whatever is loaded
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 # ruff: noqa: N803
 
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from .neural_memory import NeuralMemory
-
-BLOCK = 32
-"""Tokens of a program."""
 
 
 @triton.jit
@@ -79,7 +70,7 @@ def _learned(w, gradients, parts, keep, eta, rate, STEPS: tl.constexpr, SIZE: tl
 
 
 @triton.jit
-def _set_kernel(
+def set_kernel(
     pairs, logits, taps, first, second, norm, gradients, out, rows, heads,
     pairs_batch, pairs_row, logits_batch, logits_row,
     D: tl.constexpr, F: tl.constexpr, K: tl.constexpr, STEP: tl.constexpr, STEPS: tl.constexpr,
@@ -125,53 +116,3 @@ def _set_kernel(
         share = gradients + (STEP * parts + tl.program_id(1)) * 2 * D * F
         tl.store(share + at_1, tl.dot(tl.trans(k), back, input_precision=PRECISION))
         tl.store(share + D * F + at_2, tl.dot(tl.trans(unit), error, input_precision=PRECISION))
-
-
-def _precision(x: Tensor) -> str:
-    """How Triton multiplies what was projected to x.
-
-    Three products of TF32 parts err by about 1e-6, float32's own rounding, and use tensor cores,
-    which "ieee" does not; what was rounded to 16 bits before has fewer bits than one TF32 keeps.
-    """
-    return "tf32x3" if x.dtype == torch.float32 else "tf32"
-
-
-@torch.library.custom_op(f"{__package__.replace('.', '_')}::set_memory", mutates_args=())
-def _recalled(
-    pairs: Tensor, logits: Tensor, taps: Tensor, first: Tensor, second: Tensor, norm: Tensor,
-    steps: int, momentum: bool, forgetting: bool,
-) -> Tensor:  # fmt: skip
-    """A custom op: what is compiled around it calls it as it is."""
-    (batch, rows), (heads, width, features) = pairs.shape[:2], first.shape
-    parts = triton.cdiv(rows, BLOCK)
-    out = pairs.new_empty(batch, rows, heads * width)
-    shares = (batch * heads, steps, parts, 2, width * features)
-    gradients = torch.empty(shares, dtype=torch.float32, device=pairs.device)
-    weights = (each.contiguous() for each in (taps, first, second, norm))
-    given = (pairs, logits, *weights, gradients, out, rows, heads)
-    strides = (*pairs.stride()[:2], *logits.stride()[:2])
-    with torch.cuda.device_of(pairs):
-        for step in range(steps + 1):
-            _set_kernel[(batch * heads, parts)](
-                *given, *strides, D=width, F=features, K=taps.shape[1], STEP=step, STEPS=steps,
-                MOMENTUM=momentum, FORGETTING=forgetting, SPAN=triton.next_power_of_2(rows),
-                BLOCK=BLOCK, PRECISION=_precision(pairs), num_warps=8,
-            )  # fmt: skip
-    return out
-
-
-@_recalled.register_fake
-def _(pairs: Tensor, logits: Tensor, taps: Tensor, first: Tensor, *_: Any) -> Tensor:
-    return pairs.new_empty(*pairs.shape[:2], first.shape[0] * first.shape[1])
-
-
-def recalled(pairs: Tensor, logits: Tensor, memory: NeuralMemory) -> Tensor:
-    """What `memory`, deep and written as a set, recalls, for its last projection: [B, N, W].
-
-    `pairs` [B, N, 3 W] are the tokens projected by its `qkv`, `logits` [B, N, 4 H] by its gates.
-    """
-    gates, (first, second) = memory.gates, memory.initial
-    given = (pairs, logits, memory.convolution.weight, first, second, memory.norm)
-    steps = memory.config.set_steps
-    out: Tensor = _recalled(*given, steps, gates.momentum, gates.forgetting)
-    return out
