@@ -1,7 +1,6 @@
 """Attention equals its rules written out: who sees whom, positions, and token by token."""
 
 import copy
-import importlib.util
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +21,7 @@ from reference_reasoner.models.full_model import ReasonerConfig, RecursiveReason
 from reference_reasoner.models.rotary import rotary_angles, turned
 from reference_reasoner.models.titans_mag import BackboneConfig
 
+from .loaded_anew import loaded_anew
 from .naive_attention import (
     naive_attend,
     naive_rotary,
@@ -388,15 +388,8 @@ def flex_on_cpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return create_block_mask(*arguments, **options)
 
     monkeypatch.setattr(attend_module, "_flex_fits", lambda q: True)
-    spec = importlib.util.find_spec("reference_reasoner.models.attention_flex")
-    assert spec is not None
-    assert spec.loader is not None
-    attention_flex: Any = importlib.util.module_from_spec(spec)
-    with monkeypatch.context() as uncompiled:
-        uncompiled.setattr(torch, "compile", lambda function: function)
-        spec.loader.exec_module(attention_flex)
+    attention_flex = loaded_anew("attention_flex", lambda function: function, monkeypatch)
     attention_flex._create_block_mask = counted
-    monkeypatch.setitem(sys.modules, spec.name, attention_flex)
     return made
 
 

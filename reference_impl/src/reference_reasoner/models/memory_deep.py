@@ -20,7 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from .memory_deep_writes import deep_chunks, deep_together, exact_chunk, stale_chunk
+from .gpu_kernels import linear_kernels_serve
+from .memory_deep_writes import (
+    WriteChunk,
+    deep_chunks,
+    deep_together,
+    exact_chunk,
+    stale_chunk,
+)
 from .memory_features import features, features_backward, silu_slope
 from .memory_gates import Gates, check_chunks, chunked, decay_of, parts
 from .memory_linear import apply, step_layer, transposed
@@ -89,7 +96,7 @@ def deep_memory(
         return _by_chunk(q, k, v, gates, state, chunk, initial, resets, keep)
     first, second = torch.cat(state[:2], 1), torch.cat(state[2:4], 1)
     frozen = state.frozen_first, state.frozen_second
-    write = exact_chunk if gradient == "exact" else stale_chunk
+    write = _exact_chunk(q) if gradient == "exact" else stale_chunk
     reads, kept = [q[:, :0] @ state.first @ state.second], []
     for part, size in parts(q.shape[1], chunk):
         some = Gates(*(chunked(gate[:, part], size) for gate in gates))
@@ -112,6 +119,16 @@ def deep_memory(
     kernel, kernel_momentum = second.chunk(2, 1)
     after = DeepState(weights, momentum, kernel, kernel_momentum, *frozen)
     return torch.cat(reads, 1), after, kept
+
+
+def _exact_chunk(q: Tensor) -> WriteChunk:
+    """`exact_chunk`, compiled on a GPU where kernels run."""
+    if linear_kernels_serve(q):
+        from .memory_deep_compiled import agrees, compiled_chunk
+
+        if agrees(q.device):
+            return compiled_chunk
+    return exact_chunk
 
 
 def _by_chunk(

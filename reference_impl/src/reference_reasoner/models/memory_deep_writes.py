@@ -4,8 +4,8 @@ N rows (batch times heads), G chunks of C tokens, D key width, F features, V val
 is read here: reads need no loop over chunks (written_memory.py).
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch.nn.functional import silu
 
 from .memory_features import features, features_backward, silu_slope
 from .memory_gates import Decay, Gates
-from .memory_linear import exact_errors, write_layer
+from .memory_linear import exact_system, write_layer
+from .memory_sequential import solve
 from .written_memory import DeepWrites, shared
 
 
@@ -41,6 +42,10 @@ class Left(NamedTuple):
     errors: Tensor
 
 
+WriteChunk = Callable[[DeepChunk, Tensor, Tensor], tuple[Left, Tensor, Tensor]]
+"""(chunk, [W1; S1], [W2; S2]) -> what it leaves, and both after it."""
+
+
 def deep_chunks(k: Tensor, v: Tensor, gates: Gates, decay: Decay) -> Iterator[DeepChunk]:
     """One chunk of [N, G, C, ...] after another."""
     # unlike indexing, unbind fills no tensor of zeros per chunk on the way back
@@ -60,16 +65,35 @@ def deep_together(k: Tensor, lefts: list[Left], decay: Decay, *, exact: bool) ->
     return DeepWrites(shared(k, corrections, starts, decay), last)
 
 
-def exact_chunk(part: DeepChunk, first: Tensor, second: Tensor) -> tuple[Left, Tensor, Tensor]:
-    """What it leaves, and [W1; S1] and [W2; S2] after the chunk."""
-    frozen_first, frozen_second = first.chunk(2, 1)[0], second.chunk(2, 1)[0]
-    z = part.k @ frozen_first
+def asked(part: DeepChunk, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of an exact chunk: z, the keys for the second layer, and the system of their errors."""
+    z = part.k @ first.chunk(2, 1)[0]
     keys = features(z)
-    errors = exact_errors(keys, part.v, part.decay, second)
-    first_errors = features_backward(z, errors @ frozen_second.mT)
-    left = Left(first, second, first_errors, keys, errors)
+    return z, keys, *exact_system(keys, part.v, part.decay, second)
+
+
+def told(
+    part: DeepChunk, first: Tensor, second: Tensor, z: Tensor, keys: Tensor, errors: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of an exact chunk: the first layer's errors, and [W1; S1] and [W2; S2] after the chunk."""
+    first_errors = features_backward(z, errors @ second.chunk(2, 1)[0].mT)
     first = write_layer(part.k, first_errors, part.decay, part.inner_rate, first)
-    return left, first, write_layer(keys, errors, part.decay, part.rate, second)
+    return first_errors, first, write_layer(keys, errors, part.decay, part.rate, second)
+
+
+def exact_chunk(
+    part: DeepChunk,
+    first: Tensor,
+    second: Tensor,
+    *,
+    asked: Callable[..., Any] = asked,
+    told: Callable[..., Any] = told,
+) -> tuple[Left, Tensor, Tensor]:
+    """What it leaves, and [W1; S1] and [W2; S2] after the chunk; `asked` and `told` as above."""
+    z, keys, lower, right = asked(part, first, second)
+    errors = solve(lower, right)
+    first_errors, *after = told(part, first, second, z, keys, errors)
+    return Left(first, second, first_errors, keys, errors), *after
 
 
 def stale_chunk(part: DeepChunk, first: Tensor, second: Tensor) -> tuple[Left, Tensor, Tensor]:

@@ -147,10 +147,10 @@ def coupling(k: Tensor, decay: Decay) -> Tensor:
     return (k @ k.mT) * decay.found_spread
 
 
-def exact_errors(k: Tensor, v: Tensor, decay: Decay, stacked: Tensor) -> Tensor:
-    """e [N, C, V] of one chunk, from [M; S] [N, 2 D, V] at its start."""
+def exact_system(k: Tensor, v: Tensor, decay: Decay, stacked: Tensor) -> tuple[Tensor, Tensor]:
+    """L [N, C, C] and b of one chunk's errors e, (I + L) e = b [N, C, V]; [M; S] [N, 2 D, V]."""
     found = twice(k, decay.found_keep, decay.found_carry)
-    return solve(coupling(k, decay), found @ stacked - v)
+    return coupling(k, decay), found @ stacked - v
 
 
 def write_layer(

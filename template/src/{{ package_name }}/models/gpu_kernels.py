@@ -72,7 +72,7 @@ def kernels_serve(x: Tensor) -> bool:
 
 
 def linear_kernels_serve(x: Tensor) -> bool:
-    """Whether kernels do what is sequential in a linear memory of x; not in compiled code."""
+    """Whether kernels do what is sequential in a memory of x, exact; not in compiled code."""
     return x.dtype == torch.float32 and not torch.compiler.is_compiling() and kernels_serve(x)
 
 
