@@ -1,5 +1,6 @@
 """Sudoku puzzles: one solution each, by an independent solver; none in two splits; keyed draws."""
 
+import functools
 import itertools
 import json
 import shutil
@@ -69,7 +70,7 @@ def test_the_rules_are_those_of_the_plain_solver(side: int) -> None:
     assert not rules.keeps_givens(bytes([broken[0]] + [0] * (side * side - 1)), grid)
 
 
-@pytest.mark.parametrize(("side", "count"), [(4, 20), (6, 24), (9, 6)])
+@pytest.mark.parametrize(("side", "count"), [(4, 20), (6, 24), (9, 4)])
 def test_fresh_puzzles_have_one_solution(side: int, count: int) -> None:
     for index in range(count):
         puzzle = puzzle_at(7, side, "mixed", index)
@@ -122,7 +123,7 @@ def test_a_symmetry_keeps_puzzle_solution_and_key(side: int) -> None:
 
 @pytest.mark.parametrize("side", [4, 6, 9])
 def test_no_shipped_puzzle_is_in_two_splits(side: int) -> None:
-    splits = {split: read_split(SHIPPED, side, split) for split in SIZES[side]}
+    splits = {split: shipped(side, split) for split in SIZES[side]}
     assert {split: len(puzzles) for split, puzzles in splits.items()} == dict(SIZES[side])
     grids = [list(puzzle.puzzle) for puzzles in splits.values() for puzzle in puzzles]
     marks = keys(np.array(grids, dtype=np.uint8), side)
@@ -184,6 +185,12 @@ def a_set(folder: Path, side: int, splits: Mapping[str, Sequence[Puzzle]]) -> Su
     return SudokuDataConfig(side=side, folder=str(folder))
 
 
+@functools.cache
+def shipped(side: int, split: str) -> list[Puzzle]:
+    """Read once for all tests."""
+    return read_split(SHIPPED, side, split)
+
+
 def turned_by(puzzle: Puzzle, draw: int) -> Puzzle:
     """A symmetry of a puzzle."""
     pair = torch.tensor([list(puzzle.puzzle), list(puzzle.solution)])
@@ -197,10 +204,10 @@ def turned_by(puzzle: Puzzle, draw: int) -> Puzzle:
 def test_a_puzzle_in_two_splits_is_refused(
     tmp_path: Path, side: int, split: str, turned: bool
 ) -> None:
-    splits = {name: read_split(SHIPPED, side, name)[:30] for name in SIZES[side]}
+    splits = {name: shipped(side, name)[:30] for name in SIZES[side]}
     own = a_set(tmp_path / "apart", side, splits)
     assert len(load_sudoku_splits(own).train) == 30
-    for draw in range(4):
+    for draw in range(4 if turned else 1):
         again = turned_by(splits["train"][7], draw) if turned else splits["train"][7]
         wrong = {**splits, split: [*splits[split][:4], again, *splits[split][5:]]}
         folder = tmp_path / f"shared-{draw}"

@@ -33,7 +33,7 @@ from .reasoners import (
     tokens_of,
 )
 
-LENGTH = 15
+LENGTH = 11
 NO_MEMORY = replace(CAUSAL, backbone=replace(CAUSAL.backbone, use_memory=False))
 ONE_TOKEN_CHUNKS = replace(
     DEEP, backbone=replace(DEEP.backbone, memory=replace(DEEP.backbone.memory, chunk=1))
@@ -225,13 +225,13 @@ def test_all_blocks_are_compiled_once(window: int, form: str, count: int) -> Non
     assert len(compiled) == count
 
 
-@pytest.mark.parametrize("config", [DEEP, ONE_TOKEN_CHUNKS], ids=["deep", "chunks_of_one"])
-def test_compiled_blocks_give_the_same(config: ReasonerConfig) -> None:
+def test_compiled_blocks_give_the_same() -> None:
+    """By the compiler that users have, where weights freeze at every token."""
     torch.compiler.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own making
         block_step = torch.compile(MagBlock.step, dynamic=False, backend=compiler()[0])
-        model = reasoner(shallow(config))
+        model = reasoner(shallow(ONE_TOKEN_CHUNKS))
         tokens = tokens_of(2, LENGTH)
         _, state = prefill(model, tokens[:, :3])
         same = prefill(model, tokens[:, :3])[1]
