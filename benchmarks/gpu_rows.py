@@ -66,7 +66,7 @@ ROWS = (
         module=GPU_BENCH,
         words=("--preset", "lm25m", *ONCE),
         rehearsal=("--preset", "recall_smoke"),
-        seconds=120,
+        seconds=140,
         folder=PROJECT,
     ),
     Row(

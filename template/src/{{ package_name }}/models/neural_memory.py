@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .gpu_kernels import kernels_serve
 from .memory_config import MemoryConfig
 from .memory_deep import DeepState, Position, deep_step, read_deep
 from .memory_fused import LayerWeights, fused_layer
@@ -169,8 +170,11 @@ class NeuralMemory(nn.Module):
         if prefix:  # what is cut out of a tensor is copied on the way back
             later, gates = projected[:, prefix:], Gates(*(gate[:, prefix:] for gate in gates))
         heads, how = self.pairs(later, documents), {"momentum": self.config.momentum, "keep": keep}
+        scan = scan_memory
+        if torch.compiler.is_compiling() and kernels_serve(heads.query):
+            from .memory_scan_apart import scan_memory_apart as scan
         with torch.autocast(x.device.type, enabled=False):
-            read, after, written = scan_memory(
+            read, after, written = scan(
                 heads, gates, state, documents, self.config.chunk, self.config.gradient, **how
             )
         if prefix:
