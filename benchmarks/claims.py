@@ -31,6 +31,15 @@ def folder_for_output(parser: argparse.ArgumentParser, flag: str, path: Path) ->
     return path
 
 
+def check_file_for_output(parser: argparse.ArgumentParser, flag: str, path: Path | None) -> None:
+    """Leave with 2 where a file is asked for and its folder is not there or takes none."""
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        parser.error(f"{flag} {path}: there is no folder {path.parent}")
+    folder_for_output(parser, flag, path.parent)
+
+
 def machine() -> dict[str, Any]:
     """What the times are true of."""
     return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}

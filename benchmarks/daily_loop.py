@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from . import ROOT
-from .claims import Line, machine
+from .claims import Line, check_file_for_output, machine
 from .peer_scripts import shown
 
 LEAST_REPETITIONS = 3
@@ -233,8 +233,7 @@ def main(argv: list[str]) -> int:
     flags = parser.parse_args(argv)
     if flags.repetitions < LEAST_REPETITIONS:
         parser.error(f"--repetitions {flags.repetitions}: at least {LEAST_REPETITIONS} are taken")
-    if flags.json is not None and not flags.json.parent.is_dir():
-        parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
+    check_file_for_output(parser, "--json", flags.json)
     with tempfile.TemporaryDirectory() as folder:
         try:
             found = measured(Place(Path(folder)), flags.repetitions, flags.suite)

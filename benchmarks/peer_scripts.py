@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from . import ROOT
-from .claims import Line, machine
+from .claims import Line, check_file_for_output, machine
 from .in_turns import LEAST_REPETITIONS
 
 RESULTS = ROOT / "results" / "peers"
@@ -63,9 +63,7 @@ def check_shared(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
         parser.error(f"--device {flags.device}: cpu or cuda")
     if flags.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU here")
-    path: Path | None = getattr(flags, "json", None)
-    if path is not None and not path.parent.is_dir():
-        parser.error(f"--json {path}: there is no folder {path.parent}")
+    check_file_for_output(parser, "--json", getattr(flags, "json", None))
     torch.set_num_threads(flags.threads)
     return torch.device(flags.device)
 

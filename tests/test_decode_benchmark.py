@@ -122,6 +122,7 @@ def test_weights_in_bfloat16_decode_too(tmp_path: Path) -> None:
         (("--dtype", "int8"), "int8"),
         (("--device", "abacus"), "--device abacus: cpu or cuda"),
         (("--json", "no/where.json"), "there is no folder no"),
+        (("--json", "/proc/x.json"), "no output can be written there"),
         (("--preset", "default"), "only a causal model with a window"),
         (("--preset", "nonesuch"), "nonesuch"),
         (("--set", "model.backbone.window"), "write FIELD=VALUE"),

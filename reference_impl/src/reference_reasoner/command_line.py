@@ -2,10 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from .config_fields import suggestion
 from .errors import RefusedInputError
+from .paths import unwritable
 
 PROG = __package__ or "project"
 
@@ -27,6 +29,11 @@ class Parser(argparse.ArgumentParser):
             near = suggestion(rest[0], self.flag_names())
             self.error(f"unknown argument {rest[0]}{near}")
         return flags
+
+    def check_output(self, flag: str, path: Path | None) -> None:
+        """Refuse a file to write, where there is a flag for one, that cannot be written."""
+        if path is not None and (problem := unwritable(path)):
+            self.error(f"{flag} {path}: {problem}")
 
     def flag_names(self) -> list[str]:
         """Every flag that starts with two dashes."""

@@ -45,8 +45,7 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"--count {flags.count}: at least 1")
     if flags.seed < 0:
         parser.error(f"--seed {flags.seed}: at least 0")
-    if not flags.out.parent.is_dir():
-        parser.error(f"--out {flags.out}: there is no folder {flags.out.parent}")
+    parser.check_output("--out", flags.out)
 
     from ..data.sudoku_generator import strata
     from ..data.sudoku_production import Request, keys_of_files, produce

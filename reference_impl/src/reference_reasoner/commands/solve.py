@@ -55,8 +55,7 @@ def main(argv: Sequence[str]) -> int:
     flags = parser.parse_strictly(argv)
     if flags.steps is not None and flags.steps < 1:
         parser.error(f"--steps {flags.steps}: at least one step is taken")
-    if flags.json is not None and not flags.json.parent.is_dir():
-        parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
+    parser.check_output("--json", flags.json)
     with _opened(flags.file) as file, _results(flags.json) as keep:
         totals = _solve(file, flags, keep)
     return _conclude(totals)

@@ -24,8 +24,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     flags = parser.parse_strictly(argv)
-    if flags.json is not None and not flags.json.parent.is_dir():
-        parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
+    parser.check_output("--json", flags.json)
     gaps = None if flags.gaps is None else _gaps(parser, flags.gaps)
 
     from ..tracking.manifest import replace_text

@@ -16,8 +16,7 @@ def main(argv: Sequence[str]) -> int:
     """Score the run that `argv` names and print the table."""
     parser = _parser()
     flags = parser.parse_strictly(argv)
-    if flags.json is not None and not flags.json.parent.is_dir():
-        parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
+    parser.check_output("--json", flags.json)
     if flags.file is not None and (flags.split or flags.again):
         parser.error("--file is scored outside the splits: leave --split and --again out")
 

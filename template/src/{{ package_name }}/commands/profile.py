@@ -75,8 +75,7 @@ def _refuse_what_does_not_go_together(parser: Parser, flags: argparse.Namespace)
         parser.error("--accept: budgets are those of presets: give --preset NAME, not a run")
     if flags.trace and (flags.check or flags.accept or flags.fit_vram is not None):
         parser.error("--trace needs a measured profile: give it without the other modes")
-    if flags.json is not None and not flags.json.parent.is_dir():
-        parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
+    parser.check_output("--json", flags.json)
 
 
 def _subject(flags: argparse.Namespace) -> tuple["Subject", Path | None]:

@@ -19,7 +19,7 @@ from .. import project
 from ..config import RuntimeConfig
 from ..errors import RefusedInputError
 from ..loading import load_task_type, task_of_preset
-from ..paths import project_root
+from ..paths import project_root, unwritable
 from ..seeding import set_determinism, set_threads
 from ..tracking.environment import environment
 from ..tracking.manifest import replace_text
@@ -69,8 +69,8 @@ def main(argv: Sequence[str], find_gpu: Callable[[], Machine | None] = gpu_machi
     """Measure, write the JSON and the picture, and return 1 where a budget is exceeded."""
     flags = _parser().parse_args(argv)
     try:
-        if not flags.json.parent.is_dir():
-            raise RefusedInputError(f"--json {flags.json}: there is no folder {flags.json.parent}")
+        if problem := unwritable(flags.json):
+            raise RefusedInputError(f"--json {flags.json}: {problem}")
         if flags.repetitions < 1:
             raise RefusedInputError(f"--repetitions {flags.repetitions}: give a number from 1 on")
         task_type = load_task_type(task_of_preset(flags.preset))
