@@ -19,7 +19,7 @@ def runs_folder() -> Path:
 
 
 def unwritable(path: Path) -> str | None:
-    """Why no file can be written there; None if one can. To ask before there is anything to write."""
+    """Why no file can be written there, or None; for asking before there is anything to write."""
     if not path.parent.is_dir():
         return f"there is no folder {path.parent}"
     if path.is_dir():
