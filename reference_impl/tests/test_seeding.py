@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -105,6 +107,24 @@ def test_determinism_modes(
     assert torch.backends.cudnn.allow_tf32 != strict
     assert torch.backends.cuda.matmul.allow_tf32 != strict
     assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == strict
+    if "torch._inductor" in sys.modules:  # some other test has compiled
+        assert sys.modules["torch._inductor.config"].deterministic == strict
+
+
+def test_the_compiler_is_told_of_determinism_without_being_imported() -> None:
+    lines = [
+        "import sys, torch",
+        "from reference_reasoner.seeding import set_determinism",
+        "for mode, strict in (('run', True), ('off', False), ('run', True)):",
+        "    set_determinism(mode)",
+        "    assert torch.are_deterministic_algorithms_enabled() == strict",
+        "assert 'torch._inductor' not in sys.modules",
+        "import torch._inductor.config as config",
+        "assert config.deterministic",
+        "set_determinism('off')",
+        "assert not config.deterministic",
+    ]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", "\n".join(lines)], check=True)
 
 
 @pytest.mark.usefixtures("determinism")

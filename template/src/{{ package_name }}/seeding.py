@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import random
+import sys
 from typing import Literal
 
 import numpy as np
@@ -75,7 +76,11 @@ def set_determinism(mode: Determinism) -> None:
     strict = mode != "off"
     if strict:  # cuBLAS reads it at its first call
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(strict)
+    if "torch._inductor" in sys.modules:
+        torch.use_deterministic_algorithms(strict)
+    else:  # the same, but it would import the compiler, which here takes most of a second
+        torch.set_deterministic_debug_mode("error" if strict else "default")
+        os.environ["TORCHINDUCTOR_DETERMINISTIC"] = str(int(strict))
     torch.utils.deterministic.fill_uninitialized_memory = mode == "debug"  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = strict
     torch.backends.cudnn.benchmark = not strict
