@@ -5,13 +5,14 @@ change of variables makes the two equal.
 """
 
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from reference_reasoner.models import gpu_kernels, memory_linear, memory_scan
+from reference_reasoner.models import gpu_kernels, kernel_check, memory_linear, memory_scan
 from reference_reasoner.models.memory_config import MemoryConfig
 from reference_reasoner.models.memory_gates import Gates
 from reference_reasoner.models.memory_linear import LinearState, linear_memory
@@ -100,6 +101,7 @@ def test_only_a_memory_without_momentum_goes_by_the_rule(by_rule: list[int]) -> 
 
 def test_the_extra_serves_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_kernels, "linear_kernels_serve", lambda q: True)
+    monkeypatch.setattr(kernel_check, "delta_kernels_agree", lambda device: device.type == "cpu")
     q, resets = torch.zeros(1, 5, 16), torch.zeros(1, 1, dtype=torch.bool)
     monkeypatch.setattr(gpu_kernels, "FLA_IS_THERE", False)
     assert not gpu_kernels.delta_kernels_serve(q, None)
@@ -108,3 +110,30 @@ def test_the_extra_serves_where_it_is_installed(monkeypatch: pytest.MonkeyPatch)
     assert not gpu_kernels.delta_kernels_serve(q, resets)
     assert not gpu_kernels.delta_kernels_serve(q[:, :1], None)
     assert not gpu_kernels.delta_kernels_serve(q[..., :12], None)
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(1.0, ""), (1.1, "torch's from its memory and its reads"), (torch.nan, "its")],
+)
+def test_the_extra_is_held_against_torch_once(
+    factor: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rule(*given: Tensor) -> tuple[Tensor, Tensor]:
+        read, after = plain_rule(*given)
+        return factor * read, factor * after
+
+    name = "reference_reasoner.models.memory_gated_delta_cuda"
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(gated_delta_rule=rule))
+    monkeypatch.setattr(gpu_kernels, "FLA_IS_THERE", True)
+    monkeypatch.setattr(gpu_kernels, "linear_kernels_serve", lambda q: True)
+    kernel_check.delta_kernels_agree.cache_clear()
+    q = torch.zeros(1, 5, 16)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert gpu_kernels.delta_kernels_serve(q, None) == (not said)
+    assert len(warned) == bool(said)
+    assert all(said in str(each.message) for each in warned)
+    assert all("the extra fla does not serve on cpu" in str(each.message) for each in warned)
+    kernel_check.delta_kernels_agree.cache_clear()

@@ -51,7 +51,7 @@ def test_values_and_gradients_are_the_same(
         return True
 
     monkeypatch.setattr(memory_deep, "linear_kernels_serve", lambda q: True)
-    monkeypatch.setattr(compiled, "agrees", agrees)
+    monkeypatch.setattr(compiled, "chunk_agrees", agrees)
     found = run(case)
     assert asked == [CPU]
     assert_close(found, expected)
@@ -59,7 +59,7 @@ def test_values_and_gradients_are_the_same(
 
 
 def test_it_serves_where_it_is_right(compiled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compiled.agrees(CPU)
+    assert compiled.chunk_agrees(CPU)
     monkeypatch.setattr(memory_deep, "linear_kernels_serve", lambda q: True)
     chosen = memory_deep._exact_chunk(torch.zeros(1))
     assert chosen is compiled.compiled_chunk
@@ -69,8 +69,8 @@ def test_it_serves_where_it_is_right(compiled: Any, monkeypatch: pytest.MonkeyPa
     ("told", "said"),
     [
         (lambda *_: 1 / 0, r"ZeroDivisionError: division by zero"),
-        (lambda part, first, second, *_: (first, first, second), "it gives other numbers"),
-        (lambda part, first, second, *_: (first, first, second * torch.nan), "other numbers"),
+        (lambda part, first, second, *_: (first, first, second), "torch's from its first layer"),
+        (lambda part, first, second, *_: (first, first, second * torch.nan), "from its first"),
     ],
     ids=["fails", "wrong", "nan"],
 )
@@ -79,8 +79,8 @@ def test_it_does_not_serve_where_it_is_wrong(
 ) -> None:
     monkeypatch.setattr(compiled, "_told", told)
     monkeypatch.setattr(memory_deep, "linear_kernels_serve", lambda q: True)
-    with pytest.warns(UserWarning, match=f"not compiled on cpu .*{said}"):
+    with pytest.warns(UserWarning, match=f"does not serve on cpu .*{said}"):
         assert memory_deep._exact_chunk(torch.zeros(1)) is memory_deep.exact_chunk
     with warnings.catch_warnings():  # said once
         warnings.simplefilter("error")
-        assert not compiled.agrees(CPU)
+        assert not compiled.chunk_agrees(CPU)

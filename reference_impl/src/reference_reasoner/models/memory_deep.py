@@ -124,9 +124,9 @@ def deep_memory(
 def _exact_chunk(q: Tensor) -> WriteChunk:
     """`exact_chunk`, compiled on a GPU where kernels run."""
     if linear_kernels_serve(q):
-        from .memory_deep_compiled import agrees, compiled_chunk
+        from .memory_deep_compiled import chunk_agrees, compiled_chunk
 
-        if agrees(q.device):
+        if chunk_agrees(q.device):
             return compiled_chunk
     return exact_chunk
 

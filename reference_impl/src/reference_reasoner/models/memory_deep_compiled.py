@@ -5,7 +5,7 @@ between the halves, which solves for the errors (memory_sequential.py).
 """
 
 import functools
-import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,9 +13,8 @@ from torch.nn.functional import logsigmoid, normalize
 
 from .memory_deep_writes import DeepChunk, Left, asked, exact_chunk, told
 from .memory_gates import Gates, decay_of
+from .twin_check import agrees, apart
 
-TOLERANCE = 1e-2
-"""Of the largest number; above what TF32 may do to the products of either side."""
 _asked, _told = torch.compile(asked, dynamic=False), torch.compile(told, dynamic=False)
 
 
@@ -25,24 +24,17 @@ def compiled_chunk(part: DeepChunk, first: Tensor, second: Tensor) -> tuple[Left
 
 
 @functools.cache
-def agrees(device: torch.device) -> bool:
+def chunk_agrees(device: torch.device) -> bool:
     """Whether it gives what `exact_chunk` gives; where it does not, a warning says why."""
-    problem = ""
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            given = _example(device)
-            (_, *found), (_, *exact) = compiled_chunk(*given), exact_chunk(*given)
-        off = [(a - b).abs().max() / b.abs().max() for a, b in zip(found, exact, strict=True)]
-        problem = "" if all(each <= TOLERANCE for each in off) else "it gives other numbers"
-    except Exception as error:  # a compiler fails in ways of its own
-        problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    if problem:
-        warnings.warn(
-            f"a chunk of the deep memory is not compiled on {device} ({problem}); torch's own "
-            "operators serve, more slowly",
-            stacklevel=2,
-        )
-    return not problem
+    return agrees(device, _errors, "a compiled chunk of the deep memory does not serve")
+
+
+def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
+    """Of both layers after a chunk."""
+    given = _example(device)
+    (_, *found), (_, *exact) = compiled_chunk(*given), exact_chunk(*given)
+    for name, one, other in zip(("its first layer", "its second layer"), found, exact, strict=True):
+        yield name, apart(one, other)
 
 
 def _example(device: torch.device) -> tuple[DeepChunk, Tensor, Tensor]:

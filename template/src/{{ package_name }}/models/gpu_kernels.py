@@ -88,4 +88,8 @@ def delta_kernels_serve(q: Tensor, resets: Tensor | None) -> bool:
     It cannot reset rows between chunks, and is of no use to a token or two.
     """
     fits = resets is None and q.shape[1] > 1 and q.shape[-1] in TILES
-    return fits and FLA_IS_THERE and linear_kernels_serve(q)
+    if not (fits and FLA_IS_THERE and linear_kernels_serve(q)):
+        return False
+    from .kernel_check import delta_kernels_agree
+
+    return delta_kernels_agree(q.device)

@@ -1,18 +1,13 @@
-"""Whether the Triton kernels give on this machine what torch gives: looked at once, before use.
-
-They are compiled where they run, for the GPU and by the Triton that are there. A fault of either
-shows here, and the torch forms go on serving, instead of in the middle of a training.
-"""
+"""Whether a GPU's kernels, Triton's and those of the extra `fla`, give what torch gives."""
 
 import copy
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import logsigmoid, normalize
 from torch.utils._pytree import tree_leaves
 
 from .attention import AttentionCache
@@ -20,13 +15,15 @@ from .block_cache import BlockCache
 from .fused_step import FusedStep
 from .memory_config import MemoryConfig
 from .memory_deep import DeepState
+from .memory_gated_delta import gated_delta_memory
+from .memory_gates import Gates
+from .memory_linear import LinearState, linear_memory
 from .memory_queries import QueryCache
 from .memory_sequential import recurrence, substitution
 from .neural_memory import MemoryCache, NeuralMemory
 from .titans_mag import BackboneConfig, MagBlock
+from .twin_check import agrees, apart
 
-TOLERANCE = 1e-2
-"""Of the largest number; above what TF32 may do to the products of either side."""
 ROWS, CHUNKS, CHUNK, WIDTH = 2, 3, 64, 64
 MEMORY = MemoryConfig(heads=2, depth=2, features=128)
 
@@ -34,21 +31,13 @@ MEMORY = MemoryConfig(heads=2, depth=2, features=128)
 @functools.cache
 def kernels_agree(device: torch.device) -> bool:
     """Whether they do; where they do not, a warning says why. Takes seconds, to compile them."""
-    problem = ""
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            wrong = {name for name, error in _errors(device) if not error <= TOLERANCE}
-        if wrong:
-            problem = f"other numbers than torch's from {' and '.join(sorted(wrong))}"
-    except Exception as error:  # a compiler fails in ways of its own
-        problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    if problem:
-        warnings.warn(
-            f"the Triton kernels of the memory do not serve on {device} ({problem}); torch's own "
-            "operators do, more slowly",
-            stacklevel=2,
-        )
-    return not problem
+    return agrees(device, _errors, "the Triton kernels of the memory do not serve")
+
+
+@functools.cache
+def delta_kernels_agree(device: torch.device) -> bool:
+    """The same of the extra `fla`, whose kernels other people make."""
+    return agrees(device, _errors_of_the_delta_rule, "the extra fla does not serve")
 
 
 def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
@@ -66,7 +55,7 @@ def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
     lower, right = (keys @ keys.mT).tril(-1), normal(ROWS, CHUNK, WIDTH)
     for transposed in (False, True):
         found = substituted(lower, right, transposed=transposed)
-        yield "substitution", _apart(found, substitution(lower, right, transposed=transposed))
+        yield "substitution", apart(found, substitution(lower, right, transposed=transposed))
     steps, pushes = normal(ROWS, CHUNKS, WIDTH, WIDTH), normal(ROWS, CHUNKS, WIDTH, WIDTH)
     given = (steps / WIDTH**0.5, pushes, normal(ROWS, WIDTH, WIDTH), None, None)
     for backwards in (False, True):
@@ -75,12 +64,12 @@ def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
             recurrence(*given, backwards=backwards),
             strict=True,
         )
-        yield "the recurrence", max(_apart(*each) for each in both)
+        yield "the recurrence", max(apart(*each) for each in both)
     with torch.random.fork_rng(devices=[]):  # a training's draws stay as they are
         memory = NeuralMemory(2 * WIDTH, MEMORY, causal=False).to(device).eval()
     x = normal(ROWS, CHUNK, 2 * WIDTH)
     read = memory.out(recalled(memory.qkv(x), memory.gates.linear(x), memory))
-    yield "the memory of a set", _apart(read, memory(x))
+    yield "the memory of a set", apart(read, memory(x))
 
 
 def _errors_of_a_step(normal: Callable[..., Tensor]) -> Iterator[tuple[str, float]]:
@@ -107,7 +96,7 @@ def _errors_of_a_step(normal: Callable[..., Tensor]) -> Iterator[tuple[str, floa
         found = fused.heads_by_kernels(columns, attention, kept, place)
         exact = fused.heads_by_operators(columns, *same, None, place)
         both = zip(_floats(found, attention, kept), _floats(exact, *same), strict=True)
-        yield "a decoded token", max(_apart(*each) for each in both)
+        yield "a decoded token", max(apart(*each) for each in both)
 
 
 def _floats(*found: Any) -> list[Tensor]:
@@ -116,5 +105,20 @@ def _floats(*found: Any) -> list[Tensor]:
     return [each for each in leaves if each.is_floating_point()]
 
 
-def _apart(found: Tensor, exact: Tensor) -> float:
-    return float((found - exact).abs().max() / exact.abs().max())
+def _errors_of_the_delta_rule(device: torch.device) -> Iterator[tuple[str, float]]:
+    """Of what tokens read and of the memory after them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device)
+
+    q, k = (normalize(normal(ROWS, CHUNK, WIDTH), dim=-1) for _ in range(2))
+    v, rate, forget = normal(ROWS, CHUNK, WIDTH), normal(ROWS, CHUNK), normal(ROWS, CHUNK)
+    never = torch.full_like(rate, -torch.inf)
+    gates = Gates(rate.sigmoid(), logsigmoid(4 - forget), never, torch.zeros_like(rate))
+    weights = normal(ROWS, WIDTH, WIDTH) / WIDTH**0.5
+    state = LinearState(weights, torch.zeros_like(weights))
+    read, after = gated_delta_memory(q, k, v, gates, state)
+    exact, expected, _ = linear_memory(q, k, v, gates, state, chunk=CHUNK)
+    yield "its reads", apart(read, exact)
+    yield "its memory", apart(after.weights, expected.weights)
