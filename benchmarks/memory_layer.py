@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from .in_turns import in_turns, keep_freed_memory, ratio, told
+from .native_parts import in_words, native_parts
 from .peer_scripts import Line, check_shared, conclude, peer_parser, shown, use_our_package
 
 PEER, NEEDS = "titans-pytorch", "titans_pytorch"
@@ -130,7 +131,9 @@ def measured(
         }
         if kind == "forward":
             ways["products"] = products(eager["ours"], x)
-        found["kinds"][kind] = summary(in_turns(ways, device, repetitions=repetitions))
+        with native_parts() as parts:
+            taken = in_turns(ways, device, repetitions=repetitions)
+        found["kinds"][kind] = {**summary(taken), "native_seconds": dict(parts)}
     return found
 
 
@@ -172,6 +175,15 @@ def judged(row: Row, found: Mapping[str, Any], *, compiled: bool) -> list[Line]:
                     measured=f"{told(times)}; fastest {other:.0f} ms ({ways[1]}) against "
                     f"{mine:.0f} ms ({ways[0]})",
                     holds=None if asked is None else times["median"] >= asked,
+                )
+            )
+        if each["native_seconds"]:
+            lines.append(
+                Line(
+                    claim=f"{row.what}, {size}, {passes}: where ours' compiled time goes, medians",
+                    required="reported",
+                    measured=in_words(each["native_seconds"], each["seconds"]["ours compiled"]),
+                    holds=None,
                 )
             )
         if "products" in each["seconds"]:

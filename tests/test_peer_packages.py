@@ -12,6 +12,7 @@ from benchmarks import (
     inference,
     memory_growth,
     memory_layer,
+    native_parts,
     peers,
     supervision_step,
     training_step,
@@ -137,6 +138,28 @@ def test_memory_layers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     memory_layer.main([*words, "--no-compiled"])
     eager = json.loads(out.read_text(encoding="utf-8"))["lines"]
     assert {line["required"] for line in eager} == {"reported"}  # the peer may be faster compiled
+
+
+def test_time_in_the_memorys_c_is_told_by_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reference_reasoner.models import memory_native, native_layer
+
+    def call(name: str, *arguments: Any) -> None:
+        assert arguments == (1, 2)
+
+    monkeypatch.setattr(memory_native, "call", call)
+    monkeypatch.setattr(native_layer, "call", call)
+    with native_parts.native_parts() as parts:
+        memory_native.call("memory_forward", 1, 2)
+        native_layer.call("output_forward", 1, 2)
+        native_layer.call("output_forward", 1, 2)
+    assert memory_native.call is native_layer.call is call
+    assert {name: len(seconds) for name, seconds in parts.items()} == {
+        "memory_forward": 1,
+        "output_forward": 2,
+    }
+    assert min(min(seconds) for seconds in parts.values()) > 0
+    said = native_parts.in_words({"a": [2e-3, 4e-3, 3e-3], "b": [1e-3]}, [7e-3, 5e-3, 6e-3])
+    assert said == "a 3.00, b 1.00, beside them 2.00 of 6.00 ms"
 
 
 def test_each_layer_is_taken_at_its_best() -> None:
