@@ -228,7 +228,7 @@ def test_recomputed_blocks_give_the_same(form: str) -> None:
 
 def test_compiled_blocks_give_the_same() -> None:
     """Of a deep memory, whose second layer is a linear one."""
-    model, tokens = reasoner(shallow(FIRST_PASS["deep_once"])), tokens_of(2, 10)
+    model, tokens = reasoner(shallow(FIRST_PASS["deep_once"])), tokens_of(2, 8)
     expected = stepped(model, tokens)
     torch.compiler.reset()
     for block in blocks_of(model):

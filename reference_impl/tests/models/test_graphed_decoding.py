@@ -93,7 +93,7 @@ def tensors_of(state: DecodeState) -> list[Tensor]:
     return [x for x in tree_leaves(state.caches) if isinstance(x, Tensor)]
 
 
-@pytest.mark.parametrize("given", [0, 2, 4])
+@pytest.mark.parametrize("given", [0, 3])
 @pytest.mark.parametrize("window", [3, 0])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_it_equals_steps_bit_for_bit(config: ReasonerConfig, window: int, given: int) -> None:

@@ -134,10 +134,12 @@ def test_the_output_is_that_of_the_module() -> None:
 @needs_c
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
 @pytest.mark.parametrize(
-    ("tokens", "prefix", "served"),
-    [(64, 0, True), (67, 3, True), (65, 0, False), (3, 3, False)],
+    ("depth", "tokens", "prefix", "served"),
+    [
+        *((1, 64, 0, True), (1, 67, 3, True), (1, 65, 0, False), (1, 3, 3, False)),
+        *((2, 64, 0, True), (2, 67, 3, True)),
+    ],
 )
-@pytest.mark.parametrize("depth", [1, 2])
 def test_a_compiled_memory_uses_it_for_whole_chunks(
     depth: int, tokens: int, prefix: int, served: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from reference_reasoner.models import memory_deep, memory_linear, neural_memory
 
-from .reasoners import CAUSAL, FIRST_PASS, reasoner, shallow, tokens_of
+from .reasoners import FIRST_PASS, reasoner, shallow, tokens_of
 
-CONFIGS = {"linear": CAUSAL, "deep_once": FIRST_PASS["deep_once"]}
+CONFIG = shallow(FIRST_PASS["deep_once"])
 
 
 @pytest.fixture(autouse=True)
@@ -27,23 +27,22 @@ def _in_torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     torch.compiler.reset()
 
 
-def compiled(form: str, nodes: list[int]) -> Any:
+def compiled(nodes: list[int]) -> Any:
     """A model whose blocks are compiled; how many nodes each of their graphs has."""
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
         nodes.append(len(graph.graph.nodes))
         return graph.forward
 
-    model = reasoner(shallow(CONFIGS[form]))
+    model = reasoner(CONFIG)
     for block in model.backbone.blocks:
         block.compile(dynamic=False, backend=backend)
     return model
 
 
 @pytest.mark.parametrize("kernels", [False, True])
-@pytest.mark.parametrize("form", CONFIGS)
 def test_by_kernels_compiled_code_does_not_grow_with_chunks(
-    form: str, kernels: bool, monkeypatch: pytest.MonkeyPatch
+    kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(neural_memory, "kernels_serve", lambda q: kernels)
     found = []
@@ -51,19 +50,18 @@ def test_by_kernels_compiled_code_does_not_grow_with_chunks(
         torch.compiler.reset()
         nodes: list[int] = []
         with torch.no_grad():
-            compiled(form, nodes)(tokens_of(1, length))
+            compiled(nodes)(tokens_of(1, length))
         found.append(sum(nodes))
     assert (found[0] == found[1]) == kernels
 
 
-@pytest.mark.parametrize("form", CONFIGS)
-def test_values_and_gradients_are_the_same(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_and_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def outcome(model: Any) -> list[Tensor]:
         logits, parameters = model(tokens_of(2, 8)).logits, list(model.parameters())
         total = logits.sin().sum()
         return [logits, *torch.autograd.grad(total, parameters, materialize_grads=True)]
 
-    expected = outcome(reasoner(shallow(CONFIGS[form])))
+    expected = outcome(reasoner(CONFIG))
     monkeypatch.setattr(neural_memory, "kernels_serve", lambda q: True)
-    for one, other in zip(outcome(compiled(form, [])), expected, strict=True):
+    for one, other in zip(outcome(compiled([])), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)

@@ -111,7 +111,7 @@ OF_THE_NETWORK = (
         file="models/graphed_decoding.py",
         old="self.position % self._model.config",
         new="(self.position - self._given.position) * self._model.config",
-        test=f"{GRAPHED}::test_it_equals_steps_bit_for_bit[deep-3-2]",
+        test=f"{GRAPHED}::test_it_equals_steps_bit_for_bit[deep-3-3]",
     ),
     Breakage(
         what="what is recorded has happened",
