@@ -51,7 +51,8 @@ def test_a_file_that_cannot_be_written_is_known_before(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refusing)
-    said = unwritable(tmp_path / "new")
-    assert said == f"no file can be written in {tmp_path}: Permission denied"
+    for name in ("there", "new"):  # one that is there would be replaced
+        said = unwritable(tmp_path / name)
+        assert said == f"no file can be written in {tmp_path}: Permission denied"
     os.mkfifo(tmp_path / "pipe")
     assert unwritable(tmp_path / "pipe") is None
