@@ -1,11 +1,13 @@
 """What the kernels of fused_step_cuda.py do, in torch: stand-ins where there is no GPU."""
 
+import functools
+
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from reference_reasoner.models.attention import AttentionCache, Place
-from reference_reasoner.models.block_cache import keep_token
-from reference_reasoner.models.memory_queries import QueryCache, read_next
+from reference_reasoner.models.block_cache import take_token
+from reference_reasoner.models.memory_queries import QueryCache
 from reference_reasoner.models.neural_memory import MemoryCache, NeuralMemory
 from reference_reasoner.models.rotary import turned
 
@@ -28,10 +30,6 @@ def recall_next(
     out: Tensor,
 ) -> None:
     """Into `out`, and into the cache."""
-    if isinstance(cache, QueryCache):
-        read, tail = read_next(memory, pairs, cache)
-        cache.tail.copy_(tail)
-    else:
-        read, after = memory.write_next(pairs, memory.gates.of_logits(logits), cache, None)
-        keep_token(cache, after)
+    gates = functools.partial(memory.gates.of_logits, logits)
+    read = take_token(memory, pairs, gates, cache, None)
     out.copy_(memory.joined(read, pairs)[:, 0])

@@ -16,6 +16,7 @@ from reference_reasoner.models import (
     titans_mag,
 )
 from reference_reasoner.models.act_head import HaltingConfig
+from reference_reasoner.models.block_cache import recall_next
 from reference_reasoner.models.decoding import prefill, step
 from reference_reasoner.models.full_model import (
     RecursiveReasoner,
@@ -24,7 +25,6 @@ from reference_reasoner.models.memory_gates import Gates
 from reference_reasoner.models.memory_queries import (
     QueryCache,
     query_memory,
-    query_step,
 )
 from reference_reasoner.models.neural_memory import (
     Heads,
@@ -161,7 +161,7 @@ def test_queries_of_no_tokens_and_of_single_taps() -> None:
     assert tail.shape == (1, 0, WIDTH)
     token = given(1, 1, seed=1)
     out, cache = layer.step(token, cache, 0)
-    again, _ = query_step(layer, token, QueryCache(cache.state, tail))
+    again = recall_next(layer, token, QueryCache(cache.state, tail), 0)
     torch.testing.assert_close(again, out, rtol=0, atol=1e-10)
 
 

@@ -82,9 +82,9 @@ OF_ATTENTION = (
     ),
     Breakage(
         what="a fused step forgets the gates' biases",
-        file="models/fused_step.py",
-        old="part.copy_(each.bias.detach())",
-        new="part.zero_()",
+        file="models/fused_block.py",
+        old="biases.append(bias.detach())",
+        new="biases.append(torch.zeros_like(bias))",
         test="models/test_fused_step.py::test_it_gives_what_a_step_gives[linear-4]",
     ),
     Breakage(

@@ -3,6 +3,8 @@
 B batch, P persistent tokens, T tokens, W width.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,8 +12,12 @@ from torch import Tensor
 
 from .attention import AttentionCache
 from .memory_deep import Position
-from .memory_queries import QueryCache, Recorded, query_memory, query_step
+from .memory_gates import Gates
+from .memory_queries import QueryCache, Recorded, project_queries, query_memory, read_next
 from .neural_memory import MemoryCache, NeuralMemory
+
+ROW_BY_ROW = {"memory_format": torch.contiguous_format}
+"""How what decoding keeps lies in memory: kernels go by it."""
 
 
 class BlockCache(NamedTuple):
@@ -31,7 +37,7 @@ def recall_all(
     """
     if recorded is not None:
         recalled, tail = query_memory(memory, x, recorded.written, prefix=prefix)
-        return recalled, QueryCache(recorded.state, tail.clone()), recorded
+        return recalled, QueryCache(recorded.state, tail.clone(**ROW_BY_ROW)), recorded
     if memory.config.write == "every_pass":
         recalled, cache = memory.prefill(x, prefix=prefix)
         return recalled, _owned(cache), None
@@ -44,23 +50,39 @@ def recall_next(
     memory: NeuralMemory, x: Tensor, cache: MemoryCache | QueryCache, position: Position
 ) -> Tensor:
     """What one more token x [B, 1, W] recalls, after its write if this is the pass that writes."""
+    asks = isinstance(cache, QueryCache)
+    projected = project_queries(memory, x) if asks else memory.qkv(x)
+    gates = functools.partial(memory.gates, x)
+    return memory.output(take_token(memory, projected, gates, cache, position), x)
+
+
+def take_token(
+    memory: NeuralMemory,
+    projected: Tensor,
+    gates: Callable[[], Gates],
+    cache: MemoryCache | QueryCache,
+    position: Position,
+) -> Tensor:
+    """`recall_next` between its projections: [B, 1, 3 W], or queries [B, 1, W] -> [N, 1, D].
+
+    `gates` [N, 1] are asked for by a pass that writes.
+    """
     if isinstance(cache, QueryCache):
-        recalled, tail = query_step(memory, x, cache)
+        read, tail = read_next(memory, projected, cache)
         cache.tail.copy_(tail)
-        return recalled
-    recalled, after = memory.step(x, cache, position)
-    keep_token(cache, after)
-    return recalled
+        return read
+    read, after = memory.write_next(projected, gates(), cache, position)
+    _keep(cache, after)
+    return read
 
 
 def _owned(cache: MemoryCache) -> MemoryCache:
-    """The same numbers in tensors of their own, row by row, which can be written in place."""
-    rows = {"memory_format": torch.contiguous_format}
-    state = type(cache.state)(*(each.clone(**rows) for each in cache.state))
-    return MemoryCache(state, cache.tail.clone(**rows))
+    """The same numbers in tensors of their own, which can be written in place."""
+    state = type(cache.state)(*(each.clone(**ROW_BY_ROW) for each in cache.state))
+    return MemoryCache(state, cache.tail.clone(**ROW_BY_ROW))
 
 
-def keep_token(cache: MemoryCache, after: MemoryCache) -> None:
+def _keep(cache: MemoryCache, after: MemoryCache) -> None:
     """Write what the memory holds after a token into `cache`."""
     pairs = [*zip(cache.state, after.state, strict=True), (cache.tail, after.tail)]
     # backwards: what a state froze last may be its running weights, which come before

@@ -8,9 +8,11 @@ projections (memory_set_cuda.py).
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from .attend import attend
 from .attention import Layout
@@ -24,6 +26,20 @@ from .titans_mag import MagBlock
 
 ALIGNED = 64
 """Columns of a product of matrices on a GPU are best a multiple of this."""
+
+
+def stacked(linears: Sequence[nn.Linear], *, spare: int = 0) -> tuple[nn.Parameter, nn.Parameter]:
+    """Copies of the weights, one below the other [rows, in], and the biases [rows], 0 for none.
+
+    `spare` is how many rows of zeros come after them.
+    """
+    weights, biases = [], []
+    for each in linears:
+        weights.append(each.weight.detach())
+        bias = each.bias if each.bias is not None else each.weight.new_zeros(each.out_features)
+        biases.append(bias.detach())
+    more = pad(torch.cat(weights), (0, 0, 0, spare)), pad(torch.cat(biases), (0, spare))
+    return nn.Parameter(more[0]), nn.Parameter(more[1])
 
 
 class FusedMagBlock(nn.Module):
@@ -45,17 +61,7 @@ class FusedMagBlock(nn.Module):
             linears.append(self.gate.linear)
         self.sizes = [linear.out_features for linear in linears]
         self.sizes.append(-sum(self.sizes) % ALIGNED)
-        weight = linears[0].weight.new_zeros(sum(self.sizes), linears[0].in_features)
-        bias = weight.new_zeros(len(weight))
-        parts = zip(
-            linears, torch.split(weight, self.sizes), torch.split(bias, self.sizes), strict=False
-        )
-        with torch.no_grad():
-            for linear, rows, offsets in parts:
-                rows.copy_(linear.weight)
-                if linear.bias is not None:
-                    offsets.copy_(linear.bias)
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.weight, self.bias = stacked(linears, spare=self.sizes[-1])
 
     def forward(
         self,

@@ -5,19 +5,21 @@ it launches, as a grid is at batch 1 (fused_block.py): attention, memory and bot
 project the same input, and what attention and memory end with are two products of one shape.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from .attention import AttentionCache, Place
-from .block_cache import BlockCache, keep_token
+from .block_cache import BlockCache, take_token
 from .decoding import BlockStep, causal_blocks
 from .feed_forward import rms
 from .full_model import RecursiveReasoner
+from .fused_block import stacked
 from .gpu_kernels import step_kernels_serve
 from .memory_deep import DeepState, Position, begins_chunk, freeze
-from .memory_queries import QueryCache, read_next
+from .memory_queries import QueryCache
 from .neural_memory import MemoryCache
 from .projection import projected
 from .titans_mag import MagBlock
@@ -41,17 +43,12 @@ class FusedStep(nn.Module):
         # a pass that does not write wants the rows up to the queries' alone
         linears = [self.attention.qkv, self.gate.linear, self.memory.qkv, self.memory.gates.linear]
         given = [each for each in linears if each is not None]
-        sizes = [each.out_features for each in given]
         self.shares = 0 if self.gate.linear is None else self.gate.linear.out_features
-        self.sizes = [3 * width, self.shares, width, 2 * width, sizes[-1]]
+        self.sizes = [3 * width, self.shares, width, 2 * width, given[-1].out_features]
         self.asking = sum(self.sizes[:3])
-        weight = torch.cat([each.weight for each in given]).detach()
-        bias = weight.new_zeros(len(weight))
-        for part, each in zip(torch.split(bias, sizes), given, strict=True):
-            if each.bias is not None:
-                part.copy_(each.bias.detach())
+        self.weight, self.bias = stacked(given)
         outs = torch.stack([self.attention.out.weight, self.memory.out.weight]).detach()
-        self.weight, self.bias, self.outs = map(nn.Parameter, (weight, bias, outs))
+        self.outs = nn.Parameter(outs)
 
     def step(
         self, x: Tensor, cache: BlockCache, position: Position, place: Place | None = None
@@ -100,7 +97,9 @@ class FusedStep(nn.Module):
         """`heads` by torch."""
         qkv, pairs, logits = self._parts(columns)
         attended, _ = self.attention.attend_next(self.attention.by_head(qkv), cache, place)
-        read = self._read(pairs, logits, kept, position)
+        kind = torch.promote_types(logits.dtype, torch.float32)
+        gates = functools.partial(self.memory.gates.of_logits, logits.to(kind))
+        read = take_token(self.memory, pairs, gates, kept, position)
         return torch.stack([attended.flatten(1), self.memory.joined(read, columns)[:, 0]])
 
     def heads_by_kernels(
@@ -120,20 +119,6 @@ class FusedStep(nn.Module):
         at = [self.sizes[0], sum(self.sizes[:2]), sum(self.sizes[:4])]
         qkv, _, pairs, logits = torch.tensor_split(columns, at, -1)
         return qkv, pairs, logits
-
-    def _read(
-        self, pairs: Tensor, logits: Tensor, kept: MemoryCache | QueryCache, position: Position
-    ) -> Tensor:
-        """What the memory reads after its write, if any: [N, 1, D]."""
-        if isinstance(kept, QueryCache):
-            read, tail = read_next(self.memory, pairs, kept)
-            kept.tail.copy_(tail)
-            return read
-        kind = torch.promote_types(logits.dtype, torch.float32)
-        gates = self.memory.gates.of_logits(logits.to(kind))
-        read, after = self.memory.write_next(pairs, gates, kept, position)
-        keep_token(kept, after)
-        return read
 
 
 Step = Callable[[FusedStep, Tensor, BlockCache, Position, Place | None], tuple[Tensor, BlockCache]]

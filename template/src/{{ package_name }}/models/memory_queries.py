@@ -50,7 +50,7 @@ def query_memory(
 
     The tail is that of `QueryCache`. Persistent tokens read what every document begins with.
     """
-    queries = _projected(memory, x)
+    queries = project_queries(memory, x)
     before = _queries(memory, queries[:, :prefix], None)
     query = _queries(memory, queries[:, prefix:], documents)
     with torch.autocast(x.device.type, enabled=False):
@@ -59,21 +59,18 @@ def query_memory(
     return memory.output(read, x), memory.convolution.tail(queries[:, prefix:])
 
 
-def query_step(memory: NeuralMemory, x: Tensor, cache: QueryCache) -> tuple[Tensor, Tensor]:
-    """One more token x [B, 1, W], which the first application has written, and the next tail."""
-    read, tail = read_next(memory, _projected(memory, x), cache)
-    return memory.output(read, x), tail
-
-
 def read_next(memory: NeuralMemory, queries: Tensor, cache: QueryCache) -> tuple[Tensor, Tensor]:
-    """`query_step` between its projections: queries [B, 1, W] -> [N, 1, D], and the next tail."""
+    """What one more token's queries [B, 1, W] read, [N, 1, D], and the next tail.
+
+    The first application has written the token; reads are for `NeuralMemory.output`.
+    """
     mixed, tail = memory.convolution.step(queries, cache.tail)
     query = _unit(memory, mixed)
     with torch.autocast(queries.device.type, enabled=False):
         return memory.read(query, cache.state), tail
 
 
-def _projected(memory: NeuralMemory, x: Tensor) -> Tensor:
+def project_queries(memory: NeuralMemory, x: Tensor) -> Tensor:
     """x [B, T, W] -> [B, T, W]."""
     return projected(x, memory.qkv.weight[: x.shape[-1]])
 
