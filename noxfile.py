@@ -40,6 +40,12 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the reference in the listed ways; each time the named test must notice."""
+    _python(session, "-m", "tests.mutants", *session.posargs)
+
+
+@nox.session
 def profile(session: nox.Session) -> None:
     """Hold what is rendered by default against its budgets."""
     _python(session, "-m", "tests.demo", "profile", *session.posargs)

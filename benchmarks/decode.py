@@ -99,10 +99,10 @@ def causal_model(preset: str, settings: Sequence[str], seed: int) -> Any:
     Raises ValueError for a preset that is unknown, not causal or without a window, and for
     settings that cannot be read or that the model refuses.
     """
-    from reference_reasoner.config_fields import overlay
-    from reference_reasoner.errors import RefusedInputError
-    from reference_reasoner.loading import load_task_type, task_of_preset
-    from reference_reasoner.seeding import seed_globals
+    from reference_reasoner.engine.config.fields import overlay
+    from reference_reasoner.engine.errors import RefusedInputError
+    from reference_reasoner.engine.seeding import seed_globals
+    from reference_reasoner.engine.training.trained_run import load_task_type, task_of_preset
 
     try:
         kind: Any = load_task_type(task_of_preset(preset))

@@ -21,7 +21,7 @@ class Decoder:
         compiled: bool = False,
         fused: bool = False,
     ) -> None:
-        from reference_reasoner.models import decoding
+        from reference_reasoner.reasoner.models.serving import decoding
 
         self.context = context
         self._decoding, self._model = decoding, model
@@ -65,8 +65,8 @@ class Decoder:
 
 def _block_step(model: Any, *, compiled: bool, fused: bool) -> Any:
     """A block's step, in the form that was asked for."""
-    from reference_reasoner.models.fused_step import FusedStep, fused_steps
-    from reference_reasoner.models.titans_mag import MagBlock
+    from reference_reasoner.reasoner.models.serving.fused_step import FusedStep, fused_steps
+    from reference_reasoner.reasoner.models.titans_mag import MagBlock
 
     step: Any = FusedStep.step if fused else MagBlock.step
     if compiled:
@@ -76,6 +76,6 @@ def _block_step(model: Any, *, compiled: bool, fused: bool) -> Any:
 
 def _recorded(model: Any, state: Any, block_step: Any) -> Any:
     """A decoder of one launch a token; it writes into the tensors of `state`."""
-    from reference_reasoner.models.graphed_decoding import GraphedDecoder
+    from reference_reasoner.reasoner.models.serving.graphed_decoding import GraphedDecoder
 
     return GraphedDecoder(model, state, block_step=block_step)

@@ -9,12 +9,12 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from reference_reasoner.evaluation.evaluate import evaluate_run
-from reference_reasoner.evaluation.predictions import read_rows
-from reference_reasoner.evaluation.stored import find_stored
-from reference_reasoner.loading import open_run
-from reference_reasoner.studies.comparison import compare
-from reference_reasoner.training.task import Row
+from reference_reasoner.engine.evaluation.evaluate import evaluate_run
+from reference_reasoner.engine.evaluation.predictions import read_rows
+from reference_reasoner.engine.evaluation.stored_predictions import find_stored
+from reference_reasoner.engine.studies.comparison import compare
+from reference_reasoner.engine.training.task import Row
+from reference_reasoner.engine.training.trained_run import open_run
 
 
 def rows(run: str, weights: Any) -> list[Row]:

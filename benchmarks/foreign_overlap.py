@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from reference_reasoner.data.sudoku import given_puzzles
-from reference_reasoner.data.sudoku_rules import parse_line
-from reference_reasoner.data.sudoku_sets import SHIPPED, SIZES
-from reference_reasoner.data.sudoku_symmetry import keys
+from reference_reasoner.reasoner.data.sudoku import given_puzzles
+from reference_reasoner.reasoner.data.sudoku_rules import parse_line
+from reference_reasoner.reasoner.data.sudoku_sets import SHIPPED, SIZES
+from reference_reasoner.reasoner.data.sudoku_symmetry import keys
 
 
 def keys_of(path: Path) -> dict[int, set[int]]:

@@ -14,11 +14,15 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from reference_reasoner.cli_config import Sourced
-from reference_reasoner.loading import load_task_type, open_run, task_of_preset
-from reference_reasoner.profiling.exact import exact_quantities
-from reference_reasoner.training.checkpoint import load_weights
-from reference_reasoner.training.task import Task
+from reference_reasoner.engine.config.sources import Sourced
+from reference_reasoner.engine.profiling.exact import exact_quantities
+from reference_reasoner.engine.training.checkpoint import load_weights
+from reference_reasoner.engine.training.task import Task
+from reference_reasoner.engine.training.trained_run import (
+    load_task_type,
+    open_run,
+    task_of_preset,
+)
 
 MOST_BYTES = 15 * 2**20
 """Of one file of weights."""

@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from reference_reasoner.profiling.machine import this_machine
-from reference_reasoner.profiling.training_step import Trainer, trainer
-from reference_reasoner.seeding import set_determinism, set_threads
+from reference_reasoner.engine.profiling.machine import this_machine
+from reference_reasoner.engine.profiling.training_step import Trainer, trainer
+from reference_reasoner.engine.seeding import set_determinism, set_threads
 
 from .gpu_inside import task_of
 from .gpu_official import NAME, official_or_reason

@@ -9,8 +9,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from reference_reasoner.evaluation.predictions import read_rows
-from reference_reasoner.training.task import Row
+from reference_reasoner.engine.evaluation.predictions import read_rows
+from reference_reasoner.engine.training.task import Row
 
 
 def rows_of(run: str, weights_sha256: str) -> list[Row]:

@@ -49,15 +49,15 @@ class Case:
     @cached_property
     def solver(self) -> Any:
         """What solves all batches, as in `solve`: it keeps what it has recorded on a GPU."""
-        from reference_reasoner.tasks.solving import BatchSolver
+        from reference_reasoner.reasoner.tasks.solving import BatchSolver
 
         return BatchSolver(self.model)
 
 
 def shipped_case(device: torch.device, most: int | None) -> Case:
     """The weights that ship, on the test puzzles that ship; at most so many of them."""
-    from reference_reasoner.loading import load_task_type
-    from reference_reasoner.tasks.shipped import shipped_weights
+    from reference_reasoner.engine.training.trained_run import load_task_type
+    from reference_reasoner.reasoner.tasks.shipped import shipped_weights
 
     (shipped,) = (each for each in shipped_weights() if each.name == WEIGHTS)
     kind = load_task_type(shipped.task)
@@ -70,7 +70,7 @@ def shipped_case(device: torch.device, most: int | None) -> Case:
 
 def run_case(run: str, device: torch.device, most: int | None) -> Case:
     """A run's best weights on the test split of its own data. Raises RefusedInputError."""
-    from reference_reasoner.commands.solve_weights import trained_weights
+    from reference_reasoner.reasoner.commands.solve_weights import trained_weights
 
     (trained,) = trained_weights(run)
     rows = trained.task.size
@@ -102,7 +102,7 @@ def evenly(count: int, most: int | None) -> list[int]:
 
 def measured(case: Case, device: torch.device, *, batch: int, repetitions: int) -> dict[str, Any]:
     """Speed and accuracy, with halting and at full depth, in batches of so many puzzles."""
-    from reference_reasoner.tasks.solving import attempt
+    from reference_reasoner.reasoner.tasks.solving import attempt
 
     batches = _batches(case.puzzles, batch)
     found: dict[str, dict[int, list[Any]]] = {"halting": {}, "full": {}}
@@ -212,8 +212,8 @@ def main(argv: list[str]) -> int:
     if flags.puzzles is not None and flags.puzzles < 1:
         parser.error(f"--puzzles {flags.puzzles}: at least one")
     use_our_package()
-    from reference_reasoner.commands.solve import BATCH
-    from reference_reasoner.errors import RefusedInputError
+    from reference_reasoner.engine.errors import RefusedInputError
+    from reference_reasoner.reasoner.commands.solve import BATCH
 
     try:
         cases = [shipped_case(device, flags.puzzles)]

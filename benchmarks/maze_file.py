@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from reference_reasoner.data.maze_rules import to_text
-from reference_reasoner.data.mazes import MazeDataConfig, Mazes
+from reference_reasoner.reasoner.data.maze_rules import to_text
+from reference_reasoner.reasoner.data.mazes import MazeDataConfig, Mazes
 
 SEED = 606
 

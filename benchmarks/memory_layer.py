@@ -51,8 +51,8 @@ ROWS = (
 
 def ours(depth: int) -> nn.Module:
     """Our causal layer."""
-    from reference_reasoner.models.memory_config import MemoryConfig
-    from reference_reasoner.models.neural_memory import NeuralMemory
+    from reference_reasoner.reasoner.models.memory.config import MemoryConfig
+    from reference_reasoner.reasoner.models.memory.neural_memory import NeuralMemory
 
     torch.manual_seed(0)
     config = MemoryConfig(heads=HEADS, depth=depth, features=2 * WIDTH // HEADS, chunk=CHUNK)

@@ -11,7 +11,12 @@ from typing import Any
 @contextmanager
 def native_parts() -> Iterator[Mapping[str, list[float]]]:
     """{function: seconds of each call} of the C of native/, for as long as it is open."""
-    from reference_reasoner.models import memory_native, native_layer
+    from reference_reasoner.reasoner.models.memory.native import (
+        calls as memory_native,
+    )
+    from reference_reasoner.reasoner.models.memory.native import (
+        layer as native_layer,
+    )
 
     found: dict[str, list[float]] = defaultdict(list)
     before = {module: module.call for module in (memory_native, native_layer)}

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from reference_reasoner.data.sudoku_generator import Puzzle, is_minimal, puzzle_at
-from reference_reasoner.data.sudoku_sets import MANIFEST, SHIPPED, SIZES, read_split
-from reference_reasoner.data.sudoku_symmetry import keys
+from reference_reasoner.reasoner.data.sudoku_generator import Puzzle, is_minimal, puzzle_at
+from reference_reasoner.reasoner.data.sudoku_sets import MANIFEST, SHIPPED, SIZES, read_split
+from reference_reasoner.reasoner.data.sudoku_symmetry import keys
 from tests.data.plain_sudoku import solutions
 
 FRESH = 500

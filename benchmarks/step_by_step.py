@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import torch
-from reference_reasoner.data.sudoku import EMPTY_TOKEN, given_puzzles
-from reference_reasoner.evaluation.steps import row_to_show
-from reference_reasoner.loading import open_run
-from reference_reasoner.tasks.sudoku import SudokuTask
-from reference_reasoner.training.checkpoint import load_weights
+from reference_reasoner.engine.training.checkpoint import load_weights
+from reference_reasoner.engine.training.trained_run import open_run
+from reference_reasoner.reasoner.data.sudoku import EMPTY_TOKEN, given_puzzles
+from reference_reasoner.reasoner.evaluation.steps import row_to_show
+from reference_reasoner.reasoner.tasks.sudoku import SudokuTask
 
 from .halting_facts import rows_of
 

@@ -53,9 +53,9 @@ def measured(
     ImportError where what our own package needs is missing.
     """
     use_our_package()
-    from reference_reasoner.profiling.machine import this_machine
-    from reference_reasoner.profiling.training_step import trainer
-    from reference_reasoner.seeding import set_determinism
+    from reference_reasoner.engine.profiling.machine import this_machine
+    from reference_reasoner.engine.profiling.training_step import trainer
+    from reference_reasoner.engine.seeding import set_determinism
 
     from .gpu_inside import task_of
 

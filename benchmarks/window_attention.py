@@ -29,7 +29,7 @@ Work = Callable[[], Tensor]
 
 def works(device: torch.device, *, tokens: int, window: int, compiled: bool) -> dict[str, Work]:
     """{way: one call}; all but the last give the same."""
-    from reference_reasoner.models.attend import attend, sight
+    from reference_reasoner.reasoner.models.attention.attend import attend, sight
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     rows = PREFIX + tokens

@@ -53,14 +53,7 @@ def tests(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Kill runs at every dangerous place, many times, and compare what comes of them."""
     _install(session, "test")
-    session.run("pytest", "-m", "crash", "tests/crash", *session.posargs, env=ONE_THREAD)
-
-
-@nox.session
-def mutants(session: nox.Session) -> None:
-    """Break the code in the listed ways; each time the named test must notice."""
-    _install(session, "test")
-    session.run("python", "-m", "tests.mutants", *session.posargs, env=ONE_THREAD)
+    session.run("pytest", "-m", "crash", "tests/engine/crash", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -88,4 +81,4 @@ def reproduce(session: nox.Session) -> None:
 def gpu_bench(session: nox.Session) -> None:
     """As profile, and latency and memory on a GPU; `-- --require-gpu` fails where there is none."""
     _install(session)
-    session.run("python", "-m", f"{PACKAGE}.profiling.gpu_bench", *session.posargs)
+    session.run(PACKAGE, "gpu_bench", *session.posargs)

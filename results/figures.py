@@ -115,7 +115,7 @@ def halting() -> Any:
 def step_by_step() -> Any:
     """A puzzle, and the answer after each step until it stops."""
     use_our_package()
-    from reference_reasoner.evaluation.sudoku_steps import DrawnSudoku
+    from reference_reasoner.reasoner.evaluation.sudoku_steps import DrawnSudoku
 
     shown = load("learning/halting.json")["step_by_step"]
     drawn = DrawnSudoku(puzzle=shown["puzzle"], solution=shown["solution"])

@@ -23,7 +23,7 @@ LONGEST_PACKAGE = "classifier_of_old_digits"
 FACTORS: dict[str, Sequence[Any]] = {
     "license": ["MIT", "BSD-3-Clause", "Apache-2.0", "Proprietary"],
     "python_min": ["3.11", "3.12", "3.13"],
-    "example": ["classifier", "recursive_reasoner"],
+    "example": ["classifier", "recursive_reasoner", "none"],
     "trackers": [["tensorboard"], []],
     "ci": ["github", "gitlab", "none"],
     "package_name": ["x", DEFAULT_PACKAGE, LONGEST_PACKAGE],
@@ -31,9 +31,21 @@ FACTORS: dict[str, Sequence[Any]] = {
 """{question: the answers to try}: all choices, and names of every length."""
 
 
+class _Including(yaml.SafeLoader):
+    """Reads `!include FILE` as Copier does: the settings of another file in its place."""
+
+
+_Including.add_constructor(
+    "!include",
+    lambda loader, node: yaml.safe_load((ROOT / node.value).read_text(encoding="utf-8")),
+)
+
+
 def settings() -> dict[str, Any]:
-    """All of copier.yml."""
-    return yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))
+    """All of copier.yml, with what it includes."""
+    with (ROOT / "copier.yml").open(encoding="utf-8") as file:
+        parts = list(yaml.load_all(file, Loader=_Including))
+    return {name: value for part in parts if part for name, value in part.items()}
 
 
 def questions() -> dict[str, dict[str, Any]]:

@@ -90,7 +90,7 @@ def test_window_attention_is_compared_with_what_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_our_package()
-    from reference_reasoner.models import attend
+    from reference_reasoner.reasoner.models.attention import attend
 
     out = tmp_path / "attention.json"
     words = ["--tokens", "100", "--window", "16", "--no-compiled", "--json", str(out)]
@@ -141,7 +141,12 @@ def test_memory_layers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_time_in_the_memorys_c_is_told_by_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reference_reasoner.models import memory_native, native_layer
+    from reference_reasoner.reasoner.models.memory.native import (
+        calls as memory_native,
+    )
+    from reference_reasoner.reasoner.models.memory.native import (
+        layer as native_layer,
+    )
 
     def call(name: str, *arguments: Any) -> None:
         assert arguments == (1, 2)

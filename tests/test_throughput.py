@@ -104,7 +104,7 @@ def test_what_is_missing_on_our_side_is_not_said_of_the_checkout(
 ) -> None:
     (tmp_path / "pretrain.py").touch()
     monkeypatch.setitem(sys.modules, "tyro", None)
-    for name in ("benchmarks.gpu_inside", "reference_reasoner.cli_config"):
+    for name in ("benchmarks.gpu_inside", "reference_reasoner.engine.config.sources"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     said = refusal(training_step.main, ["--official", str(tmp_path)], capsys)
     assert "error: our own package cannot be imported: import of tyro halted" in said
@@ -125,7 +125,7 @@ def case() -> inference.Case:
 def test_both_sides_answer_the_same_puzzles_and_are_scored_by_their_solutions(
     case: inference.Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reference_reasoner.tasks import solving
+    from reference_reasoner.reasoner.tasks import solving
 
     attempt, asked = solving.attempt, dict[float, list[str]]()
 
@@ -158,7 +158,7 @@ def test_solving_is_timed_with_the_graphs_that_one_solver_keeps(
     case: inference.Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Graphs of no GPU: what would be recorded is run, and when that was is noted."""
-    from reference_reasoner.tasks import solving
+    from reference_reasoner.reasoner.tasks import solving
 
     recorded, solvers, at_each_turn = list[Any](), list[Any](), list[int]()
     three, seconds_of = inference.fewer(case, 3), in_turns.seconds_of

@@ -4,9 +4,9 @@ Names only: a task is imported when it is asked for, so that `--help` need not w
 """
 
 TASKS: dict[str, str] = {
-    "sudoku": ".tasks.sudoku:SudokuTask",
-    "mazes": ".tasks.mazes:MazeTask",
-    "recall": ".tasks.recall:RecallTask",
+    "sudoku": ".reasoner.tasks.sudoku:SudokuTask",
+    "mazes": ".reasoner.tasks.mazes:MazeTask",
+    "recall": ".reasoner.tasks.recall:RecallTask",
 }
 """{task name: "<module>:<class>"}; the first is the default."""
 
@@ -27,14 +27,14 @@ PRESETS: dict[str, str] = {
 }
 """{preset name: the task that it belongs to}; a preset's name chooses the task."""
 
-BENCHED = "grid25m"
-"""The preset that `nox -s gpu_bench` takes: the model that is meant for use."""
+BENCHED: str | None = "grid25m"
+"""The preset that `nox -s gpu_bench` takes: the model that is meant for use; None: the first."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "solve": (".commands.solve:main", "let trained weights solve a file of puzzles"),
-    "generate": (".commands.generate:main", "make Sudoku puzzles that have one solution"),
-    "ship": (".commands.ship:main", "put a run's weights into the package, for `solve`"),
-    "distances": (".commands.distances:main", "score a run on recall at longer distances"),
+    "solve": (".reasoner.commands.solve:main", "let trained weights solve a file of puzzles"),
+    "generate": (".reasoner.commands.generate:main", "make Sudoku puzzles with one solution"),
+    "ship": (".reasoner.commands.ship:main", "put a run's weights into the package, for `solve`"),
+    "distances": (".reasoner.commands.distances:main", "score a run on recall at longer distances"),
 }
-"""{command: ("<module>:<function>", help)}; the function takes the rest of the command line
-and returns an exit code."""
+"""{command: ("<module>:<function>", help)}; the function takes the rest of the command line and
+the project, and returns an exit code."""

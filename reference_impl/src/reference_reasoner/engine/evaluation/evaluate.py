@@ -1,0 +1,246 @@
+"""Scoring a trained run: predict once, store, score what is stored, with intervals."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..data.dataset import Dataset, Splits
+from ..data.test_lock import ledger_path, read_ledger, record_opening, request_opening
+from ..errors import RefusedInputError, RunFailedError
+from ..project import project_root
+from ..seeding import set_determinism, set_threads
+from ..tracking.manifest import RunManifest
+from ..training.checkpoint import load_weights
+from ..training.device import choose_device
+from ..training.hashing import weights_sha256
+from ..training.task import Row, Task
+from .intervals import bootstrap_intervals
+from .predictions import finite_scores, predict, read_rows
+from .stored_predictions import find_stored, split_name, store
+
+SplitName = Literal["validation", "test"]
+Checkpoint = Literal["best", "last", "raw", "ema"]
+
+
+def evaluate_run(
+    task: Task[Any],
+    run_dir: Path,
+    manifest: RunManifest,
+    *,
+    split: SplitName,
+    which: Checkpoint,
+    again: str | None = None,
+    steps: int | None = None,
+) -> dict[str, Any]:
+    """Score the weights `which` of a run on a split; JSON values.
+
+    With `steps` the model takes so many of its own steps, whatever training had. The
+    predictions, with the result beside them, are below `<run>/predictions/`. The test split goes
+    through the test lock. Raises RefusedInputError for another data set than the run's or a test
+    split that was opened before, and RunFailedError for damaged weights.
+    """
+    splits = task.datasets()
+    if splits.fingerprint != manifest.data["data_fingerprint"]:
+        raise RefusedInputError(
+            f"{run_dir} was trained on the data {manifest.data['data_fingerprint'][:12]}, now it "
+            f"is {splits.fingerprint[:12]}: restore that data, or train again"
+        )
+    weights = _weights(task, run_dir, manifest, which, steps)
+    facts = {"split": split, **weights.facts, "data_fingerprint": splits.fingerprint}
+    dataset = _split_of(splits, split)
+    stored = _unlock(run_dir, facts, again) if split == "test" else None
+    rows = stored if stored is not None else weights.predict(dataset)
+    return _scored(weights.task, run_dir, facts, rows, dataset, replayed=stored is not None)
+
+
+def evaluate_file(
+    task: Task[Any],
+    run_dir: Path,
+    manifest: RunManifest,
+    *,
+    file: Path,
+    which: Checkpoint,
+    steps: int | None = None,
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """Score the weights of a run on a file of examples, outside the test lock.
+
+    As `evaluate_run`; the result has the file's name and sha256. Returns also a line about each
+    part of the file that was left out. Raises RefusedInputError for a file without examples, and
+    where the task reads none.
+    """
+    weights = _weights(task, run_dir, manifest, which, steps)
+    examples = weights.task.examples_of(file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    facts = {
+        "split": "file",
+        **weights.facts,
+        "data_fingerprint": sha256,
+        "file": file.name,
+        "file_sha256": sha256,
+        "left_out": len(examples.left_out),
+    }
+    rows = weights.predict(examples.dataset)
+    result = _scored(weights.task, run_dir, facts, rows, examples.dataset, replayed=False)
+    return result, examples.left_out
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Weights:
+    """Weights of a run, and the task that they are for."""
+
+    task: Task[Any]
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+    """What a result says of them."""
+
+    def predict(self, dataset: Dataset) -> list[Row]:
+        """One row an example of `dataset`."""
+        model, device = trained_model(self.task, self.tensors)
+        size = self.task.config.evaluation.batch_size
+        return predict(self.task, model, dataset, batch_size=size, device=device)
+
+
+def _weights(
+    task: Task[Any], run_dir: Path, manifest: RunManifest, which: Checkpoint, steps: int | None
+) -> _Weights:
+    if steps is not None:
+        task = task.with_steps(steps)
+    tensors, step = load_weights(run_dir, which)
+    task.use_validation(validation_scores(manifest, which))
+    facts = {
+        "run": run_dir.resolve().name,
+        "task": task.name,
+        "checkpoint": which,
+        "step": step,
+        "steps": steps,
+        "weights_sha256": weights_sha256(tensors),
+    }
+    return _Weights(task=task, tensors=tensors, facts=facts)
+
+
+def _scored(
+    task: Task[Any],
+    run_dir: Path,
+    facts: Mapping[str, Any],
+    rows: list[Row],
+    dataset: Dataset,
+    *,
+    replayed: bool,
+) -> dict[str, Any]:
+    """Score the rows, with intervals, and store them with the result."""
+    _check_complete(rows, dataset)
+    what = "the file" if facts["split"] == "file" else f"the {facts['split']} split of {run_dir}"
+    try:
+        finite_scores(task, rows)
+    except ValueError as error:
+        raise RunFailedError(f"{error} on {what}") from error
+    intervals = bootstrap_intervals(task, rows)
+    result = {
+        **facts,
+        "examples": len(rows),
+        "replayed": replayed,
+        "scores": {name: asdict(interval) for name, interval in intervals.items()},
+    }
+    store(run_dir, rows, result)
+    return result
+
+
+def validation_scores(manifest: RunManifest, which: Checkpoint) -> dict[str, float]:
+    """What the weights `which` of a run scored on validation while it trained."""
+    best = manifest.data["best"]
+    if best is None:
+        return {}
+    if which == "best":
+        return dict(best.get("scores", {}))  # a run of an older version has none
+    prefix = f"{best['weights'] if which == 'last' else which}/"
+    final = manifest.data["final_metrics"] or {}
+    return {k.removeprefix(prefix): v for k, v in final.items() if k.startswith(prefix)}
+
+
+def _split_of(splits: Splits, split: SplitName) -> Dataset:
+    return splits.test if split == "test" else splits.validation
+
+
+def _unlock(run_dir: Path, facts: dict[str, Any], again: str | None) -> list[Row] | None:
+    """Ask for the test split; the rows of these very weights where they were stored.
+
+    An opening is on the disk before the first prediction is made: whoever is killed in
+    between has looked.
+    """
+    path = ledger_path()
+    weights, fingerprint = facts["weights_sha256"], facts["data_fingerprint"]
+    steps = facts["steps"]
+    answer = request_opening(
+        path, fingerprint=fingerprint, weights_sha256=weights, again=again, steps=steps
+    )
+    if answer == "replay":
+        stored = find_stored([run_dir, *_opened_runs(path, weights)], facts)
+        return None if stored is None else read_rows(stored)
+    opening = {
+        "data_fingerprint": fingerprint,
+        "task": facts["task"],
+        "run": _shown(run_dir),
+        "checkpoint": facts["checkpoint"],
+        "weights_sha256": weights,
+        "reason": again,
+        **({"steps": steps} if steps else {}),
+    }
+    record_opening(path, opening)
+    return None
+
+
+def _opened_runs(path: Path, weights: str) -> list[Path]:
+    return [project_root() / o["run"] for o in read_ledger(path) if o["weights_sha256"] == weights]
+
+
+def _shown(run_dir: Path) -> str:
+    """The run directory, relative to the project's root where it is inside."""
+    full, root = run_dir.resolve(), project_root().resolve()
+    return str(full.relative_to(root) if full.is_relative_to(root) else full)
+
+
+def trained_model(task: Task[Any], tensors: Mapping[str, Tensor]) -> tuple[nn.Module, torch.device]:
+    """The task's model with these weights, in eval mode and on the device of its config.
+
+    Threads and determinism are those of the config from then on.
+    """
+    runtime = task.config.runtime
+    set_threads(runtime.threads)
+    set_determinism(runtime.determinism)
+    device = choose_device(runtime)
+    model = task.build_model()
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), device
+
+
+def _check_complete(rows: list[Row], dataset: Dataset) -> None:
+    """Raise RunFailedError unless each example of the split has exactly one row."""
+    examples = len({row.example_id for row in rows})
+    if not len(rows) == examples == len(dataset):
+        raise RunFailedError(
+            f"{len(rows)} predictions for {examples} of {len(dataset)} examples: the task's "
+            "predict() must give one row an example"
+        )
+
+
+def scores_table(result: dict[str, Any]) -> str:
+    """The scores of a result for a terminal."""
+    head = (
+        f"{result['run']}  {split_name(result)}, {result['checkpoint']} weights of step "
+        f"{result['step']}, {result['examples']} examples"
+    )
+    if result["replayed"]:
+        head += " (stored predictions, nothing opened)"
+    lines = [head]
+    width = max(20, *(len(name) + 2 for name in result["scores"]))
+    for name, score in result["scores"].items():
+        lines.append(
+            f"  {name:<{width}}{score['value']:.4f}   95 % interval "
+            f"{score['low']:.4f} to {score['high']:.4f}"
+        )
+    return "\n".join(lines)

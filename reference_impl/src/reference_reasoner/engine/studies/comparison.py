@@ -1,0 +1,147 @@
+"""Comparing variations on the same examples and seeds: means, spread, paired differences.
+
+The bootstrap draws seeds and examples, each with replacement, the same ones for both sides of a
+difference, so that what is hard for both cancels. B draws, N examples, S seeds.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation.drawn_rows import DrawnRows, Reader
+from ..evaluation.intervals import Interval
+from ..seeding import numpy_generator
+from ..training.task import Row, Task
+
+Outcomes = Mapping[str, Mapping[int, Sequence[Row]]]
+"""{variation: {seed: its predictions}}"""
+DRAWS = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One variation."""
+
+    name: str
+    by_seed: Mapping[int, float]
+    mean: Interval
+    """Of the score over the seeds, at LEVEL."""
+    std: float | None
+    """Of the score over the seeds (n - 1); None for one seed."""
+    difference: Interval | None
+    """Less the baseline, over the seeds that both have; None for the baseline itself, and where
+    no seed has predictions of both, or they are of other examples."""
+    verdict: str
+    """`better`, `worse`, `not told apart`, or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All variations, the baseline first."""
+
+    metric: str
+    examples: int
+    """Of the baseline."""
+    lines: tuple[Line, ...]
+    level: float
+    """Of the intervals of differences: 1 - 0.05 / their number (Bonferroni), so that all of them
+    hold together in 95 % of studies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """The predictions of one run."""
+
+    ids: tuple[int, ...]
+    value: float
+    draws: NDArray[np.float64]
+    """[B], the score of each draw of the examples."""
+
+
+def compare(task: Task[Any], outcomes: Outcomes, *, draws: int = DRAWS) -> Comparison:
+    """Compare the task's primary metric; the first variation of `outcomes` is the baseline.
+
+    Percentile bootstrap over seeds and examples (Efron and Tibshirani 1993, ch. 13). A few seeds
+    say little of what another one would give: look at each. Raises ValueError where the baseline
+    has no predictions.
+    """
+    scored = {
+        name: {seed: _scored(task, rows, draws) for seed, rows in by_seed.items()}
+        for name, by_seed in outcomes.items()
+    }
+    baseline = next(iter(scored.values()), {})
+    if not baseline:
+        raise ValueError("the baseline has no predictions to compare with")
+    level = 1 - (1 - LEVEL) / max(1, len(scored) - 1)
+    lines = []
+    for name, by_seed in scored.items():
+        difference = None if by_seed is baseline else _difference(by_seed, baseline, level)
+        if by_seed:
+            lines.append(_line(name, by_seed, difference, task.direction))
+    examples = len(next(iter(baseline.values())).ids)
+    return Comparison(
+        metric=task.primary_metric, examples=examples, lines=tuple(lines), level=level
+    )
+
+
+def _scored(task: Task[Any], rows: Sequence[Row], draws: int) -> _Scored:
+    known: dict[Reader, NDArray[Any]] = {}
+    values = []
+    for draw in range(draws):  # keyed by the draw, so every run draws the same examples
+        generator = numpy_generator(0, "study", "examples", len(rows), draw)
+        chosen = generator.integers(0, len(rows), len(rows))
+        drawn = DrawnRows(rows=rows, chosen=chosen, known=known)
+        values.append(task.scores(drawn)[task.primary_metric])
+    return _Scored(
+        ids=tuple(row.example_id for row in rows),
+        value=task.scores(rows)[task.primary_metric],
+        draws=np.array(values),
+    )
+
+
+def _line(
+    name: str, by_seed: Mapping[int, _Scored], difference: Interval | None, direction: str
+) -> Line:
+    values = [each.value for each in by_seed.values()]
+    return Line(
+        name=name,
+        by_seed={seed: each.value for seed, each in by_seed.items()},
+        mean=_over_seeds(values, [each.draws for each in by_seed.values()], LEVEL),
+        std=statistics.stdev(values) if len(values) > 1 else None,
+        difference=difference,
+        verdict="" if difference is None else _verdict(difference, direction),
+    )
+
+
+def _difference(
+    side: Mapping[int, _Scored], other: Mapping[int, _Scored], level: float
+) -> Interval | None:
+    seeds = [seed for seed in side if seed in other and side[seed].ids == other[seed].ids]
+    if not seeds:
+        return None
+    values = [side[seed].value - other[seed].value for seed in seeds]
+    return _over_seeds(values, [side[seed].draws - other[seed].draws for seed in seeds], level)
+
+
+def _over_seeds(
+    values: Sequence[float], draws: Sequence[NDArray[np.float64]], level: float
+) -> Interval:
+    """The mean of one value a seed; `draws` has [B] for each. Each draw draws the seeds, too."""
+    table = np.stack(draws)
+    seeds, count = table.shape
+    chosen = numpy_generator(0, "study", "seeds", seeds).integers(0, seeds, (seeds, count))
+    means = np.take_along_axis(table, chosen, axis=0).mean(0)
+    tail = 100 * (1 - level) / 2
+    low, high = np.nanpercentile(means, [tail, 100 - tail])
+    return Interval(value=statistics.fmean(values), low=float(low), high=float(high))
+
+
+def _verdict(difference: Interval, direction: str) -> str:
+    if difference.low <= 0 <= difference.high:
+        return "not told apart"
+    return "better" if (difference.value > 0) == (direction == "max") else "worse"

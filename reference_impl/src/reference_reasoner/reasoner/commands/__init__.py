@@ -1,0 +1,1 @@
+"""The commands that the reasoner brings: one module a command."""

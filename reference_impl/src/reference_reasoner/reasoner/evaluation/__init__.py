@@ -1,0 +1,1 @@
+"""What a reasoner's predictions are scored and pictured by."""

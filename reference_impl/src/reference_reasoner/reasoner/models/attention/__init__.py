@@ -1,0 +1,1 @@
+"""Window attention: the equations, and the forms that compute it."""

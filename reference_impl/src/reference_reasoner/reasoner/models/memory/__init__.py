@@ -1,0 +1,1 @@
+"""The neural memory: its equations, and what makes them fast."""

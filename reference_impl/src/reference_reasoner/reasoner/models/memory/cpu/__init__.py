@@ -1,0 +1,1 @@
+"""The memory chunk by chunk in torch, for CPUs."""

@@ -1,0 +1,1 @@
+"""The memory's Triton kernels, and what launches them."""

@@ -1,0 +1,1 @@
+"""Handwritten digits: their data, their model, their task and its budgets."""

@@ -1,0 +1,1 @@
+"""TRM x Titans-MAG with ACT halting: data, models, tasks, evaluation, commands, weights."""

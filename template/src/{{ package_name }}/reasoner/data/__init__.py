@@ -1,0 +1,1 @@
+"""Puzzles and sequences that the reasoner learns from, made here or read from files."""

@@ -1,0 +1,1 @@
+"""Layers that attention, memory and the blocks share."""

@@ -1,0 +1,1 @@
+"""Trained models at work: decoding, CUDA graphs, fused blocks and steps."""

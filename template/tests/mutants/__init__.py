@@ -1,1 +1,0 @@
-"""Do the tests bite? Each listed breakage of the code must make the test it names fail."""
