@@ -173,7 +173,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="the test split opens without a reason",
-        file="reasoner/data/test_lock.py",
+        file="engine/data/test_lock.py",
         old="if not openings or (again and again.strip()):",
         new="if True:",
         test=f"{EVALUATE}::test_other_weights_are_refused_without_a_reason",

@@ -383,7 +383,7 @@ OF_HALTING = (
     ),
     Breakage(
         what="the test split tells for nothing what more steps give",
-        file="reasoner/data/test_lock.py",
+        file="engine/data/test_lock.py",
         old=' and o.get("steps") == steps',
         new="",
         test="reasoner/tasks/test_sudoku.py::test_more_steps_on_the_test_split_are_another_opening",
