@@ -1,6 +1,7 @@
 """The section of docs/results.md about speed and memory on a GPU, from results/gpu/*.json."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,29 @@ def rows_of_a_gpu(folder: Path = FOLDER) -> list[str]:
     if left:
         lines += [f"Left to run: `{COMMAND}`, ten minutes, for {', '.join(left)}.", ""]
     return lines
+
+
+def summary(folder: Path = FOLDER) -> list[str]:
+    """The README's table of goals on a GPU: reached, missed, or not measured."""
+    found = {name: _read(folder / f"{name}.json") for name in COMPARED}
+    measured = {name: each for name, each in found.items() if each is not None}
+    gpus = dict.fromkeys(each["machine"]["gpu"] for each in measured.values())
+    lines = head([f"goals on a GPU ({', '.join(gpus)})", "asked", "measured", "goal"])
+    for each in measured.values():
+        lines += [
+            row(
+                (
+                    line["claim"],
+                    line["required"],
+                    re.sub(r" in \d+ repetitions\).*", ")", line["measured"]),
+                    "reached" if line["holds"] else "**missed**",
+                )
+            )
+            for line in each["lines"]
+            if line["holds"] is not None
+        ]
+    left = [name for name in (*BENCHED, *COMPARED) if not (folder / f"{name}.json").exists()]
+    return lines + [row((f"`{name}`", "", "", "not measured yet")) for name in left]
 
 
 def _is_old(name: str, found: Mapping[str, Any]) -> bool:

@@ -115,9 +115,24 @@ def _ratios(script: str, found: Mapping[str, Any]) -> Iterator[tuple[str, Mappin
 
 
 def summary() -> list[str]:
-    """The README's table."""
-    lines = head(["in turns in one process", "how many times as fast", "asked"])
+    """The README's table: each ratio, and in words whether its goal was reached."""
+    lines = head([f"in turns in one process, {_processors()}", "how many times as fast", "goal"])
     for what, ratio, least in ratios():
         spread = f"{ratio['median']:.2f} ({ratio['lowest']:.2f} to {ratio['highest']:.2f})"
-        lines.append(row((what, spread, "" if least is None else f"{least:g}")))
+        lines.append(row((what, spread, _in_words(ratio["median"], least))))
     return lines
+
+
+def _in_words(ratio: float, least: float | None) -> str:
+    if least is None:
+        return "none was set"
+    if ratio >= least:
+        return f"at least {least:g}: reached"
+    return f"at least {least:g}: **missed** by {100 * (1 - ratio / least):.0f} %"
+
+
+def _processors() -> str:
+    """The processors that the ratios were measured on, each with its version of torch."""
+    machines = [load(f"peers/{script}.json")["machine"] for script in SHORT if script in measured()]
+    named = dict.fromkeys(f"{each['processor']}, torch {each['torch']}" for each in machines)
+    return "; ".join(named)

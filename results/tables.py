@@ -33,7 +33,8 @@ def readme() -> str:
     """The README with its table as it is now."""
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    table = "\n".join([*summary(), "", *gpu_tables.summary(), "", *peer_tables.summary()])
+    parts = (summary, gpu_tables.summary, peer_tables.summary, gpu_row_tables.summary)
+    table = "\n\n".join("\n".join(part()) for part in parts)
     return f"{before}{BEGIN}\n{table}\n\n{END}{after}"
 
 

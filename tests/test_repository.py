@@ -35,7 +35,7 @@ def test_every_picture_and_file_that_the_readme_links_is_there() -> None:
 def test_the_readme_counts_the_breakages() -> None:
     found = {
         path.stem: path.read_text(encoding="utf-8").count("    Breakage(\n")
-        for path in (ROOT / "template/tests/mutants").glob("breakages*.py")
+        for path in (ROOT / "tests/mutants").glob("breakages*.py")
     }
     reasoner = sum(found.pop(f"breakages_of_the_{part}") for part in ("memory", "reasoner"))
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
