@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/architecture.md", "docs/results.md")
 
 
 def readme_commands() -> list[str]:
@@ -25,11 +28,24 @@ def test_ci_runs_the_readmes_test_command_and_nothing_cleverer() -> None:
     assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', readme_commands()[1]]
 
 
-def test_every_picture_and_file_that_the_readme_links_is_there() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES)
+def test_every_picture_and_file_that_a_page_links_is_there(page: str) -> None:
+    path = ROOT / page
+    text = path.read_text(encoding="utf-8")
     targets = [t for t in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in t]
-    assert "docs/report.png" in targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+    assert targets
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_the_page_on_architecture_names_every_room() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "reference_impl/src/reference_reasoner"
+    for folder in ("engine", "reasoner/models"):
+        rooms = [
+            path.name for path in (package / folder).iterdir() if (path / "__init__.py").is_file()
+        ]
+        assert len(rooms) > 3
+        assert [room for room in rooms if f"{room}/" not in text] == []
 
 
 def test_the_readme_counts_the_breakages() -> None:
