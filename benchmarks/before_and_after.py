@@ -4,6 +4,9 @@ Renders both examples from the commit OLD and from the working tree, runs the sa
 (training, scoring, reporting, counting, solving, refusals) and compares what they leave and print:
 state-dict keys, records, hashes, checkpoints byte for byte, predictions, the files of a run,
 exit codes and error sentences. Leaves with 1 where anything differs that is not in INTENDED.
+
+`--speed ROUNDS` times both instead: processes of the old and the new project take turns, on a
+machine that does nothing else; `--suite` adds the projects' own tests, minutes a turn.
 """
 
 import argparse
@@ -11,10 +14,12 @@ import hashlib
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -60,6 +65,43 @@ for preset, task in project.PRESETS.items():
 print(json.dumps(found))
 """
 """Prints {preset: {key of the state dict: [shape, dtype]}}, in the layout of either commit."""
+LAYER = """
+import importlib, json, statistics, sys, time, torch
+package, compiled = sys.argv[1], sys.argv[2] == "compiled"
+def found(*places):
+    for place in places:
+        try:
+            return importlib.import_module(f"{package}.{place}")
+        except ModuleNotFoundError:
+            pass
+torch.set_num_threads(2)
+models = "reasoner.models.memory"
+config = found(f"{models}.config", "models.memory_config").MemoryConfig
+memory = found(f"{models}.neural_memory", "models.neural_memory").NeuralMemory
+times = {}
+for depth in (1, 2):
+    torch.manual_seed(0)
+    layer = memory(384, config(heads=6, depth=depth, chunk=64), causal=True)
+    call = torch.compile(layer) if compiled else layer
+    x = torch.randn(2, 1024, 384)
+    def forward():
+        with torch.no_grad():
+            call(x)
+    def both():
+        call(x).square().mean().backward()
+    for name, act in (("forward", forward), ("both passes", both)):
+        for _ in range(3):
+            act()
+        taken = []
+        for _ in range(15):
+            since = time.perf_counter()
+            act()
+            taken.append(time.perf_counter() - since)
+        times[f"memory layer, depth {depth}, {name}"] = statistics.median(taken)
+print(json.dumps(times))
+"""
+"""Prints {what: median seconds of a call} of the memory's layer, in the layout of either commit."""
+SUITE = ("-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-p", "no:cacheprovider")
 Facts = dict[str, Any]
 
 
@@ -68,6 +110,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old", metavar="OLD", help="the commit to compare with")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the verdicts here")
+    parser.add_argument("--speed", type=int, metavar="ROUNDS", help="time both, in turns, instead")
+    parser.add_argument("--suite", action="store_true", help="with --speed: the own tests, too")
     flags = parser.parse_args()
     verdicts: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -80,8 +124,12 @@ def main() -> int:
                 copier.run_copy(
                     str(template), project, data=answers, defaults=True, quiet=True, vcs_ref=ref
                 )
-                sides.append(facts(project, package, RUNS[example]))
-            verdicts[example] = compared(*sides)
+                sides.append(project)
+            if flags.speed:
+                verdicts[example] = timed(*sides, package, flags.speed, suite=flags.suite)
+            else:
+                found = [facts(project, package, RUNS[example]) for project in sides]
+                verdicts[example] = compared(*found)
     for example, lines in verdicts.items():
         for what, verdict in lines.items():
             print(f"{example:<20}{what:<34}{verdict}")
@@ -161,6 +209,46 @@ def of_run(run: Path) -> Facts:
         "files": [re.sub(r"tfevents\..*", "tfevents", str(path.relative_to(run))) for path in kept],
         "bytes of weights, states, rows": hashes,
     }
+
+
+def timed(old: Path, new: Path, package: str, rounds: int, *, suite: bool) -> dict[str, str]:
+    """{what: seconds of both, and the new one's over the old one's}, medians over the rounds."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for turn in range(rounds):
+        both = (("old", old), ("new", new))
+        for side, project in both if turn % 2 else reversed(both):
+            for what, seconds in one_turn(project, package, turn, suite=suite).items():
+                found.setdefault(what, {}).setdefault(side, []).append(seconds)
+    lines = {}
+    for what, sides in found.items():
+        one, other = statistics.median(sides["old"]), statistics.median(sides["new"])
+        ratios = [b / a for a, b in zip(sides["old"], sides["new"], strict=True)]
+        spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        lines[what] = f"{one:.4g} s, now {other:.4g} s; ratio {spread} in {rounds} rounds"
+    return lines
+
+
+def one_turn(project: Path, package: str, turn: int, *, suite: bool) -> dict[str, float]:
+    """{what: seconds} of one project."""
+    run = f"runs/turn-{turn}"
+    calls = {
+        "--help": ("-m", package, "--help"),
+        "train --preset smoke": ("-m", package, "train", "--preset", "smoke", "--run-dir", run),
+        "evaluate": ("-m", package, "evaluate", run),
+    }
+    if suite:
+        calls["the rendered suite"] = SUITE
+    seconds = {}
+    for what, words in calls.items():
+        since = time.perf_counter()
+        done = python(project, *words)
+        seconds[what] = time.perf_counter() - since
+        assert done.returncode == 0, done.stderr[-500:] or done.stdout[-500:]
+    if package == PACKAGES["recursive_reasoner"]:
+        for form in ("eager", "compiled"):
+            layer = json.loads(python(project, "-c", LAYER, package, form).stdout)
+            seconds |= {f"{what}, {form}": each for what, each in layer.items()}
+    return seconds
 
 
 def without_clocks(tree: Any) -> Any:
