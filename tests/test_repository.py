@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/architecture.md", "docs/results.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/results.md")
 
 
 def readme_commands() -> list[str]:
