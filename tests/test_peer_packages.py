@@ -90,7 +90,7 @@ def test_window_attention_is_compared_with_what_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_our_package()
-    from reference_reasoner.reasoner.models.attention import attend
+    from reference_reasoner.reasoner.models.attention import window_attention as attend
 
     out = tmp_path / "attention.json"
     words = ["--tokens", "100", "--window", "16", "--no-compiled", "--json", str(out)]

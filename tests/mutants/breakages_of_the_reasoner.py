@@ -250,10 +250,17 @@ OF_HALTING = (
     ),
     Breakage(
         what="a kernel without a gradient serves in training",
-        file="reasoner/models/memory/gpu/gpu_kernels.py",
-        old="kernels_serve(pairs) and not torch.is_grad_enabled()",
-        new="kernels_serve(pairs)",
+        file="reasoner/models/serving/set_launch.py",
+        old="on_kernels_gpu(pairs) and not torch.is_grad_enabled()",
+        new="on_kernels_gpu(pairs)",
         test=f"{FUSED}::test_a_kernel_serves_on_a_gpu_without_gradients",
+    ),
+    Breakage(
+        what="a kernel of other numbers than torch's serves",
+        file="reasoner/models/memory/gpu/linear_launch.py",
+        old="if fits and recurrence_agrees(q.device) else",
+        new="if fits else",
+        test="reasoner/models/test_kernel_check.py::test_sums_are_kernels_only_where_each_agrees",
     ),
     Breakage(
         what="each batch of puzzles is recorded anew",

@@ -1,6 +1,6 @@
 """`python -m tests.reasoner.models.parameter_table`: the parameters of each preset by component.
 
-Prints docs/architecture.md's table, counted on models without memory; `--write` puts it there.
+Prints the table of ARCHITECTURE.md, counted on models without memory; `--write` puts it there.
 """
 
 import argparse
@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from reference_reasoner import reasoner
 from reference_reasoner.engine.training.task import Task
 from reference_reasoner.reasoner.tasks.recall import RecallTask
 from reference_reasoner.reasoner.tasks.sudoku import SudokuTask
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
+DOCUMENT = Path(str(reasoner.__file__)).with_name("ARCHITECTURE.md")
 START = "<!-- parameter table: python -m tests.reasoner.models.parameter_table --write -->"
 END = "<!-- end of the parameter table -->"
 TASKS: dict[str, type[Task[Any]]] = {

@@ -11,10 +11,10 @@ import math
 import torch
 from torch import Tensor
 
-from reference_reasoner.reasoner.models.memory.deep import DeepState, deep_memory, read_deep
-from reference_reasoner.reasoner.models.memory.gates import Gates
-from reference_reasoner.reasoner.models.memory.linear import LinearState, linear_memory
-from reference_reasoner.reasoner.models.memory.token_gates import STARTS
+from reference_reasoner.reasoner.models.memory.gates import STARTS, Gates
+from reference_reasoner.reasoner.models.memory.routes import scan_deep, scan_linear
+from reference_reasoner.reasoner.models.memory.sequential import read_deep
+from reference_reasoner.reasoner.models.memory.state import DeepState, LinearState
 
 WIDTH = 64
 FEATURES = 128
@@ -53,7 +53,7 @@ def errors(read: Tensor, values: Tensor) -> tuple[float, float]:
 def linear_errors(writes: int, gates: Gates) -> tuple[float, float]:
     keys, values = pairs(writes)
     zero = torch.zeros(ROWS, WIDTH, WIDTH, dtype=torch.float64)
-    _, state, _ = linear_memory(keys, keys, values, gates, LinearState(zero, zero), chunk=64)
+    _, state, _ = scan_linear(keys, keys, values, gates, LinearState(zero, zero), chunk=64)
     return errors(keys @ state.weights, values)
 
 
@@ -64,7 +64,7 @@ def deep_errors(writes: int, gates: Gates) -> tuple[float, float]:
     first = first / math.sqrt(WIDTH)
     second = torch.zeros(ROWS, FEATURES, WIDTH, dtype=torch.float64)
     start = DeepState(first, 0 * first, second, 0 * second, first, second)
-    _, state, _ = deep_memory(keys, keys, values, gates, start, chunk=64)
+    _, state, _ = scan_deep(keys, keys, values, gates, start, chunk=64)
     return errors(read_deep(keys, state), values)
 
 

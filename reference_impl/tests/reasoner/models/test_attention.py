@@ -13,10 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reference_reasoner.reasoner.models.act_head import HaltingConfig
-from reference_reasoner.reasoner.models.attention import attend as attend_module
-from reference_reasoner.reasoner.models.attention.attend import attend
+from reference_reasoner.reasoner.models.attention import window_attention as attend_module
 from reference_reasoner.reasoner.models.attention.attention import SelfAttention
 from reference_reasoner.reasoner.models.attention.rotary import rotary_angles, turned
+from reference_reasoner.reasoner.models.attention.window_attention import attend
+from reference_reasoner.reasoner.models.attention.window_mask import sight
 from reference_reasoner.reasoner.models.full_model import ReasonerConfig, RecursiveReasoner
 from reference_reasoner.reasoner.models.serving.decoding import prefill
 from reference_reasoner.reasoner.models.titans_mag import BackboneConfig
@@ -349,7 +350,7 @@ def test_what_has_no_window_or_no_next_token_says_so() -> None:
 def test_the_gpu_kernel_is_asked_the_same_question(with_documents: bool) -> None:
     prefix, window, tokens = 4, 3, 9
     documents = packed(tokens) if with_documents else None
-    rule = attend_module.sight(prefix, window, documents)
+    rule = sight(prefix, window, documents)
     rows = torch.arange(prefix + tokens)
     asked = rule(torch.tensor(1), torch.tensor(0), rows[:, None], rows[None, :])
     ids = None if documents is None else documents[1].tolist()
@@ -390,7 +391,7 @@ def flex_on_cpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return create_block_mask(*arguments, **options)
 
     monkeypatch.setattr(attend_module, "_flex_fits", lambda q: True)
-    attention_flex = loaded_anew("attention_flex", lambda function: function, monkeypatch)
+    attention_flex = loaded_anew("attention.flex", lambda function: function, monkeypatch)
     attention_flex._create_block_mask = counted
     return made
 

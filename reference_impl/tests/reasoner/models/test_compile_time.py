@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reference_reasoner.engine.command_line import main
+from reference_reasoner.__main__ import main
 from reference_reasoner.reasoner.models.layers.compile_time import known_when_compiling
 
 BATCH = 8
@@ -21,7 +21,7 @@ def test_solving_does_not_import_the_compiler(
     assert main(["generate", "--side", "6", "--count", str(BATCH), "--out", "puzzles.txt"]) == 0
     script = (
         "import importlib, sys\n"
-        "main = importlib.import_module(sys.argv[1] + '.cli').main\n"
+        "main = importlib.import_module(sys.argv[1] + '.__main__').main\n"
         "assert main(['solve', 'puzzles.txt']) == 0\n"
         "print('torch._dynamo' in sys.modules)\n"
     )

@@ -28,8 +28,8 @@ from reference_reasoner.reasoner.models.full_model import (
     SupervisionStep,
 )
 from reference_reasoner.reasoner.models.memory.gates import Gates
+from reference_reasoner.reasoner.models.memory.heads import Heads
 from reference_reasoner.reasoner.models.memory.neural_memory import (
-    Heads,
     MemoryConfig,
     NeuralMemory,
     State,
@@ -146,7 +146,7 @@ def layer(config: MemoryConfig) -> NeuralMemory:
 
 def heads_of(memory: NeuralMemory) -> Heads:
     """What the memory makes of the tokens, each [1, WRITES, WIDTH]."""
-    return memory._heads(memory.convolution(memory.qkv(two_tokens())))
+    return memory.heads(memory.qkv(two_tokens()))
 
 
 def surprises(memory: NeuralMemory, state: State) -> Tensor:

@@ -19,21 +19,11 @@ from reference_reasoner.reasoner.models.block_cache import recall_next
 from reference_reasoner.reasoner.models.full_model import (
     RecursiveReasoner,
 )
-from reference_reasoner.reasoner.models.memory import (
-    deep as memory_deep,
-)
-from reference_reasoner.reasoner.models.memory import (
-    linear as memory_linear,
-)
-from reference_reasoner.reasoner.models.memory import (
-    queries as memory_queries,
-)
+from reference_reasoner.reasoner.models.memory import routes
+from reference_reasoner.reasoner.models.memory.cpu.heads_by_block import HeadsByBlock
 from reference_reasoner.reasoner.models.memory.gates import Gates
-from reference_reasoner.reasoner.models.memory.neural_memory import (
-    Heads,
-    MemoryConfig,
-    NeuralMemory,
-)
+from reference_reasoner.reasoner.models.memory.heads import Heads
+from reference_reasoner.reasoner.models.memory.neural_memory import MemoryConfig, NeuralMemory
 from reference_reasoner.reasoner.models.memory.queries import (
     QueryCache,
     query_memory,
@@ -60,9 +50,8 @@ DOCUMENTS = {
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on CPUs, with gradients written out, and as elsewhere."""
     if request.param == "graph":
-        for module in (memory_linear, memory_deep):
-            monkeypatch.setattr(module, "by_chunk_serves", lambda x: False)
-        monkeypatch.setattr(memory_queries.PairsByBlock, "serves", lambda x: False)
+        monkeypatch.setattr(routes, "by_chunk_serves", lambda x: False)
+        monkeypatch.setattr(HeadsByBlock, "serves", lambda x: False)
 
 
 def memory(config: MemoryConfig) -> NeuralMemory:
@@ -92,7 +81,7 @@ def documents_of(row: Tensor | None, tokens: int) -> Iterator[slice]:
 def token_by_token(layer: NeuralMemory, passes: list[Tensor], part: slice) -> list[Tensor]:
     """One document's tokens of one row; each is written in the first pass, then read in all."""
     begin, end = PREFIX + part.start, PREFIX + part.stop
-    pairs = [layer.pairs(layer.qkv(x[:, begin:end])) for x in passes]
+    pairs = [layer.heads(layer.qkv(x[:, begin:end])) for x in passes]
     gates = layer.gates(passes[0][:, begin:end])
     state, reads = layer.initial_state(1), [list[Tensor]() for _ in passes]
     for place in range(part.stop - part.start):
@@ -113,7 +102,7 @@ def twin(layer: NeuralMemory, passes: list[Tensor], documents: Tensor | None) ->
         alone = [x[row, None] for x in passes]
         first = layer.initial_state(1)
         outs = [
-            [layer.output(layer.read(layer.pairs(layer.qkv(x[:, :PREFIX])).query, first), x)]
+            [layer.output(layer.read(layer.heads(layer.qkv(x[:, :PREFIX])).query, first), x)]
             for x in alone
         ]
         own = None if documents is None else documents[row]

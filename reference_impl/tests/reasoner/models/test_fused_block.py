@@ -1,6 +1,5 @@
 """A fused block gives what the block gives, and stands in only where it may."""
 
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from reference_reasoner.reasoner.models.layers import triton_support
 from reference_reasoner.reasoner.models.memory.config import MemoryConfig
-from reference_reasoner.reasoner.models.memory.gpu import gpu_kernels
-from reference_reasoner.reasoner.models.serving import fused_block
+from reference_reasoner.reasoner.models.serving import fused_block, set_launch
 from reference_reasoner.reasoner.models.serving.fused_block import (
     ALIGNED,
     FusedMagBlock,
@@ -105,10 +104,7 @@ def test_the_kernel_is_used_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> No
         return pairs[..., :16]
 
     monkeypatch.setattr(fused_block, "set_kernel_serves", serves)
-    fake = SimpleNamespace(recalled=recalled)
-    monkeypatch.setitem(
-        sys.modules, "reference_reasoner.reasoner.models.memory.gpu.set_launch", fake
-    )
+    monkeypatch.setattr(fused_block, "recalled", recalled)
     block = block_of(PLAIN)
     assert FusedMagBlock(block)(rows_of()).shape == (3, 9, 16)
     assert asked == [{"depth": 2, "width": 8, "features": 12}]
@@ -121,17 +117,21 @@ def test_a_kernel_serves_on_a_gpu_without_gradients(monkeypatch: pytest.MonkeyPa
 
     def serves(**other: Any) -> bool:
         x = SimpleNamespace(**{**vars(there), **other})
-        return gpu_kernels.set_kernel_serves(x, **sizes)  # type: ignore[arg-type]
+        return set_launch.set_kernel_serves(x, **sizes)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: True)
+    monkeypatch.setattr(triton_support, "kernels_run", lambda: True)
+    monkeypatch.setattr(set_launch, "_runs", lambda: True)
     with torch.no_grad():
         assert serves()
         assert not serves(is_cuda=False)
         assert not serves(dtype=torch.float64)
         assert not serves(shape=(1, 129, 2304))
         for other in ({"depth": 1}, {"width": 48}, {"features": 8}, {"width": 128}):
-            assert not gpu_kernels.set_kernel_serves(there, **{**sizes, **other})
-        monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: False)
+            assert not set_launch.set_kernel_serves(there, **{**sizes, **other})
+        monkeypatch.setattr(set_launch, "_runs", lambda: False)  # it gives other numbers
         assert not serves()
-        monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: True)
+        monkeypatch.setattr(set_launch, "_runs", lambda: True)
+        monkeypatch.setattr(triton_support, "kernels_run", lambda: False)
+        assert not serves()
+        monkeypatch.setattr(triton_support, "kernels_run", lambda: True)
     assert not serves()

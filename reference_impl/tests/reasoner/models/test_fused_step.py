@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from reference_reasoner.reasoner.models.block_cache import BlockCache
 from reference_reasoner.reasoner.models.full_model import ReasonerConfig, RecursiveReasoner
-from reference_reasoner.reasoner.models.memory.gpu import gpu_kernels
+from reference_reasoner.reasoner.models.layers import triton_support
 from reference_reasoner.reasoner.models.serving import fused_step
 from reference_reasoner.reasoner.models.serving.decoding import causal_blocks, prefill, step
 from reference_reasoner.reasoner.models.serving.fused_step import FusedStep, fused_steps
@@ -153,8 +153,9 @@ def test_kernels_serve_on_a_gpu_without_gradients(monkeypatch: pytest.MonkeyPatc
     keys, exact = torch.zeros(1, 8, 528, 64, dtype=torch.bfloat16), {"exact": True}
     deep = [torch.zeros(8, 64, 128), torch.zeros(8, 64, 128), torch.zeros(8, 128, 64)] * 2
     linear = [torch.zeros(8, 64, 64)] * 2
-    monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: True)
-    serve = gpu_kernels.step_kernels_serve
+    monkeypatch.setattr(triton_support, "kernels_run", lambda: True)
+    monkeypatch.setattr(fused_step, "_runs", lambda: True)
+    serve = fused_step.step_kernels_serve
     with torch.no_grad():
         assert serve(there, keys, deep, **exact)
         assert serve(there, keys, linear, exact=False)  # it has no other form
@@ -167,6 +168,9 @@ def test_kernels_serve_on_a_gpu_without_gradients(monkeypatch: pytest.MonkeyPatc
         assert not serve(there, keys, [torch.zeros(8, 128, 128)] * 2, **exact)
         assert not serve(torch.zeros(1, dtype=torch.bfloat16), keys, deep, **exact)
     assert not serve(there, keys, deep, **exact)
+    monkeypatch.setattr(fused_step, "_runs", lambda: False)  # they give other numbers
+    with torch.no_grad():
+        assert not serve(there, keys, deep, **exact)
 
 
 def test_the_model_is_left_as_it_is_and_later_weights_do_not_count() -> None:

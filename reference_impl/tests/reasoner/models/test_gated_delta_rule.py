@@ -12,19 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_reasoner.reasoner.models.memory import (
-    linear as memory_linear,
-)
-from reference_reasoner.reasoner.models.memory import (
-    scan as memory_scan,
-)
+from reference_reasoner.reasoner.models.memory import routes
 from reference_reasoner.reasoner.models.memory.config import MemoryConfig
 from reference_reasoner.reasoner.models.memory.gates import Gates
-from reference_reasoner.reasoner.models.memory.gpu import gpu_kernels
-from reference_reasoner.reasoner.models.memory.linear import LinearState, linear_memory
+from reference_reasoner.reasoner.models.memory.gpu import gated_delta
+from reference_reasoner.reasoner.models.memory.heads import Heads
 from reference_reasoner.reasoner.models.memory.neural_memory import NeuralMemory
-from reference_reasoner.reasoner.models.memory.scan import scan_memory
-from reference_reasoner.reasoner.models.serving import kernel_check
+from reference_reasoner.reasoner.models.memory.routes import scan_linear
+from reference_reasoner.reasoner.models.memory.scan import Sequence, scan_memory
+from reference_reasoner.reasoner.models.memory.state import LinearState
 
 from .formulas import gated_delta_rule_inputs, reference
 from .memory_cases import Case, assert_close, gradients, make_case
@@ -39,7 +35,7 @@ def test_it_is_the_gated_delta_rule(chunk: int) -> None:
     theta, alpha = given["theta"], given["alpha"]
     gates = Gates(theta, (-alpha).log1p(), torch.full_like(theta, -torch.inf), theta)
     zero = torch.zeros(2, 8, 8, dtype=torch.float64)
-    out, state, _ = linear_memory(
+    out, state, _ = scan_linear(
         given["q"], given["k"], given["v"], gates, LinearState(zero, zero), chunk=chunk
     )
     wanted = torch.tensor(stored["output"], dtype=torch.float64)
@@ -73,16 +69,15 @@ def by_rule(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     kernels = SimpleNamespace(gated_delta_rule=rule)
     name = "reference_reasoner.reasoner.models.memory.gpu.gated_delta_cuda"
     monkeypatch.setitem(sys.modules, name, kernels)
-    monkeypatch.setattr(memory_linear, "by_chunk_serves", lambda q: False)
-    monkeypatch.setattr(memory_scan, "delta_kernels_serve", lambda q, resets: resets is None)
+    monkeypatch.setattr(routes, "by_chunk_serves", lambda q: False)
+    monkeypatch.setattr(routes, "delta_rule_serves", lambda q, resets: resets is None)
     return calls
 
 
 def run(case: Case, *, momentum: bool) -> list[Tensor]:
     gates, state = Gates(*case.gates), LinearState(*case.state)
-    read, after, _ = scan_memory(
-        case[:3], gates, state, None, chunk=4, gradient="exact", momentum=momentum
-    )
+    given = Sequence(Heads(*case[:3]), gates, state, None, 4, "exact", momentum)
+    read, after, _ = scan_memory(given)
     return [read, *after]
 
 
@@ -107,16 +102,16 @@ def test_only_a_memory_without_momentum_goes_by_the_rule(by_rule: list[int]) -> 
 
 
 def test_the_extra_serves_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_kernels, "linear_kernels_serve", lambda q: True)
-    monkeypatch.setattr(kernel_check, "delta_kernels_agree", lambda device: device.type == "cpu")
+    monkeypatch.setattr(gated_delta, "kernels_may_serve", lambda q: True)
+    monkeypatch.setattr(gated_delta, "delta_rule_agrees", lambda device: device.type == "cpu")
     q, resets = torch.zeros(1, 5, 16), torch.zeros(1, 1, dtype=torch.bool)
-    monkeypatch.setattr(gpu_kernels, "FLA_IS_THERE", False)
-    assert not gpu_kernels.delta_kernels_serve(q, None)
-    monkeypatch.setattr(gpu_kernels, "FLA_IS_THERE", True)
-    assert gpu_kernels.delta_kernels_serve(q, None)
-    assert not gpu_kernels.delta_kernels_serve(q, resets)
-    assert not gpu_kernels.delta_kernels_serve(q[:, :1], None)
-    assert not gpu_kernels.delta_kernels_serve(q[..., :12], None)
+    monkeypatch.setattr(gated_delta, "FLA_IS_THERE", False)
+    assert not gated_delta.delta_rule_serves(q, None)
+    monkeypatch.setattr(gated_delta, "FLA_IS_THERE", True)
+    assert gated_delta.delta_rule_serves(q, None)
+    assert not gated_delta.delta_rule_serves(q, resets)
+    assert not gated_delta.delta_rule_serves(q[:, :1], None)
+    assert not gated_delta.delta_rule_serves(q[..., :12], None)
 
 
 @pytest.mark.parametrize(
@@ -132,15 +127,15 @@ def test_the_extra_is_held_against_torch_once(
 
     name = "reference_reasoner.reasoner.models.memory.gpu.gated_delta_cuda"
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(gated_delta_rule=rule))
-    monkeypatch.setattr(gpu_kernels, "FLA_IS_THERE", True)
-    monkeypatch.setattr(gpu_kernels, "linear_kernels_serve", lambda q: True)
-    kernel_check.delta_kernels_agree.cache_clear()
+    monkeypatch.setattr(gated_delta, "FLA_IS_THERE", True)
+    monkeypatch.setattr(gated_delta, "kernels_may_serve", lambda q: True)
+    gated_delta.delta_rule_agrees.cache_clear()
     q = torch.zeros(1, 5, 16)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         for _ in range(2):
-            assert gpu_kernels.delta_kernels_serve(q, None) == (not said)
+            assert gated_delta.delta_rule_serves(q, None) == (not said)
     assert len(warned) == bool(said)
     assert all(said in str(each.message) for each in warned)
     assert all("the extra fla does not serve on cpu" in str(each.message) for each in warned)
-    kernel_check.delta_kernels_agree.cache_clear()
+    gated_delta.delta_rule_agrees.cache_clear()

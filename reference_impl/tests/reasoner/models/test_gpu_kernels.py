@@ -1,7 +1,7 @@
 """The Triton kernels equal the torch form in float64.
 
-They run on a GPU. Without one, by Triton's interpreter, slowly: in an environment that has Triton,
-`TRITON_INTERPRET=1 pytest tests/models/test_gpu_kernels.py`. Skipped where there is neither.
+They run on a GPU. Without one, by Triton's interpreter, slowly, where there is Triton:
+`TRITON_INTERPRET=1 pytest tests/reasoner/models/test_gpu_kernels.py`. Skipped without either.
 """
 
 import importlib
@@ -14,17 +14,18 @@ import torch
 from torch import Tensor
 
 from reference_reasoner.reasoner.models.full_model import RecursiveReasoner
+from reference_reasoner.reasoner.models.layers.triton_support import (
+    TRITON_IS_THERE,
+)
 from reference_reasoner.reasoner.models.memory.config import MemoryConfig
 from reference_reasoner.reasoner.models.memory.gates import Gates
-from reference_reasoner.reasoner.models.memory.gpu.gpu_kernels import (
-    TRITON_IS_THERE,
-    linear_kernels_serve,
-)
-from reference_reasoner.reasoner.models.memory.linear import LinearState
+from reference_reasoner.reasoner.models.memory.gpu.linear_launch import kernels_may_serve
+from reference_reasoner.reasoner.models.memory.heads import Heads
 from reference_reasoner.reasoner.models.memory.neural_memory import NeuralMemory
-from reference_reasoner.reasoner.models.memory.scan import scan_memory
-from reference_reasoner.reasoner.models.memory.sequential import recurrence, substitution
+from reference_reasoner.reasoner.models.memory.scan import Sequence, scan_memory
 from reference_reasoner.reasoner.models.memory.sets import set_memory
+from reference_reasoner.reasoner.models.memory.solve import recurrence, substitution
+from reference_reasoner.reasoner.models.memory.state import LinearState
 from reference_reasoner.reasoner.models.serving import fused_block, fused_step
 from reference_reasoner.reasoner.models.serving.cuda_graph import Capture, Run, captured
 from reference_reasoner.reasoner.models.serving.decoding import prefill, step
@@ -83,7 +84,7 @@ def test_a_set_is_read_as_by_torch(name: str, dtype: torch.dtype, tolerance: flo
         pairs, logits = both.split([3 * x.shape[-1], both.shape[-1] - 3 * x.shape[-1]], -1)
         moved = memory.to(DEVICE)
         on_gpu = (both.to(DEVICE).split([pairs.shape[-1], logits.shape[-1]], -1), moved)
-        found = kernels("memory_set_launch").recalled(*on_gpu[0], on_gpu[1])
+        found = kernels("serving.set_launch").recalled(*on_gpu[0], on_gpu[1])
         assert found.dtype == dtype
         exact = expected(memory.cpu().double(), pairs.double(), logits.double())
     assert close(found, exact, tolerance)
@@ -93,7 +94,7 @@ def expected(memory: NeuralMemory, pairs: Tensor, logits: Tensor) -> Tensor:
     """By torch, up to the last projection."""
     memory.out = torch.nn.Identity()  # type: ignore[assignment]
     state, gates = memory.initial_state(len(pairs)), memory.gates.of_logits(logits)
-    read, _ = set_memory(*memory.pairs(pairs), gates, state, steps=memory.config.set_steps)
+    read, _ = set_memory(*memory.heads(pairs), gates, state, steps=memory.config.set_steps)
     return memory.output(read, pairs[..., : pairs.shape[-1] // 3])
 
 
@@ -188,7 +189,7 @@ def test_substitution_is_that_of_torch(size: int, columns: int, transposed: bool
     keys = torch.nn.functional.normalize(1 + 0.1 * normal(2, 3, size, 64, seed=1), dim=-1)
     lower = (keys @ keys.mT).tril(-1)
     right = normal(2, 3, size, columns, seed=2)
-    found = kernels("memory_linear_launch").substituted(
+    found = kernels("memory.gpu.linear_launch").substituted(
         lower.to(DEVICE), right.to(DEVICE), transposed=transposed
     )
     exact = substitution(lower.double(), right.double(), transposed=transposed)
@@ -209,7 +210,7 @@ def test_the_recurrence_is_that_of_torch(
         resets = torch.tensor([[1, 0, 1, 0, 0], [0, 1, 0, 0, 1]]).bool()
     given = (steps, pushes, start, initial, resets)
     moved = (None if x is None else x.to(DEVICE) for x in given)
-    found = kernels("memory_linear_launch").recurred(*moved, backwards=backwards)
+    found = kernels("memory.gpu.linear_launch").recurred(*moved, backwards=backwards)
     exact_given = (x.double() if x is not None and x.is_floating_point() else x for x in given)
     exact = recurrence(*exact_given, backwards=backwards)  # type: ignore[arg-type]
     assert all(close(*each, 1e-5) for each in zip(found, exact, strict=True))
@@ -242,14 +243,13 @@ def test_a_memory_on_a_gpu_learns_as_on_a_cpu(momentum: bool, tolerance: float) 
         gates = Gates(rate.sigmoid(), log_keep, log_eta, rate)
         state = LinearState(*torch.zeros(2, 4, 64, 64, device=device, dtype=dtype))
         unit = (torch.nn.functional.normalize(x, dim=-1) for x in (q, k))
-        read, after, _ = scan_memory(
-            (*unit, v), gates, state, None, chunk=64, gradient="exact", momentum=momentum
-        )
+        given = Sequence(Heads(*unit, v), gates, state, None, 64, "exact", momentum)
+        read, after, _ = scan_memory(given)
         total = read.square().sum() + sum(x.square().sum() for x in after)
         return [read, *after, *torch.autograd.grad(total, leaves)]
 
     moved = [x.detach().to("cuda", torch.float32).requires_grad_() for x in leaves]
-    assert linear_kernels_serve(moved[0])
+    assert kernels_may_serve(moved[0])
     found = run(moved, "cuda", torch.float32)
     exact = run(leaves, "cpu", torch.float64)
     assert all(close(*each, tolerance) for each in zip(found, exact, strict=True))

@@ -1,19 +1,23 @@
-"""Kernels that fail or give other numbers are found before they serve; these are torch's."""
+"""A kernel that fails or gives other numbers is found before it serves; these are torch's."""
 
-import sys
 import warnings
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from reference_reasoner.reasoner.models.memory.gpu import linear_launch
 from reference_reasoner.reasoner.models.memory.neural_memory import NeuralMemory
-from reference_reasoner.reasoner.models.memory.sequential import recurrence, substitution
 from reference_reasoner.reasoner.models.memory.sets import set_memory
-from reference_reasoner.reasoner.models.serving.kernel_check import kernels_agree
+from reference_reasoner.reasoner.models.memory.solve import TORCH, recurrence, substitution
+from reference_reasoner.reasoner.models.serving import (
+    fused_step,
+    fused_step_launch,
+    set_launch,
+)
 
 from .step_kernels import attend_next, recall_next
 
@@ -23,7 +27,7 @@ CPU = torch.device("cpu")
 def recalled(pairs: Tensor, logits: Tensor, memory: NeuralMemory) -> Tensor:
     """What the kernel does, in torch."""
     gates = memory.gates.of_logits(logits)
-    read, _ = set_memory(*memory.pairs(pairs), gates, memory.initial_state(len(pairs)))
+    read, _ = set_memory(*memory.heads(pairs), gates, memory.initial_state(len(pairs)))
     with_norm = torch.nn.functional.rms_norm(read, (memory.head_width,), eps=1e-5)
     joined = with_norm.view(len(pairs), -1, *read.shape[1:]).transpose(1, 2).flatten(2)
     return joined * memory.norm
@@ -38,20 +42,31 @@ KERNELS: dict[str, Callable[..., Any]] = {
 }
 
 
+CHECKS: dict[str, tuple[Any, ModuleType, str]] = {
+    "substituted": (linear_launch.substitution_agrees, linear_launch, "substitution"),
+    "recurred": (linear_launch.recurrence_agrees, linear_launch, "the recurrence"),
+    "recalled": (set_launch.set_kernel_agrees, set_launch, "the memory of a set"),
+    "attend_next": (fused_step.step_kernels_agree, fused_step_launch, "a decoded token"),
+    "recall_next": (fused_step.step_kernels_agree, fused_step_launch, "a decoded token"),
+}
+"""{kernel: (what asks whether it gives torch's numbers, its module, what a warning calls it)}"""
+
+
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What stands in for the modules of kernels, but for what a test changes."""
+    """Puts torch's own sums in the place of the kernels, but for what a test changes."""
 
     def installed(**changes: Any) -> None:
-        fake = SimpleNamespace(**{**KERNELS, **changes})
-        for name in ("memory_linear_launch", "memory_set_launch", "fused_step_launch"):
-            monkeypatch.setitem(
-                sys.modules, f"reference_reasoner.reasoner.models.{name}", fake
-            )
-        kernels_agree.cache_clear()
+        for name, kernel in {**KERNELS, **changes}.items():
+            monkeypatch.setattr(CHECKS[name][1], name, kernel)
+        forget()
+
+    def forget() -> None:
+        for agrees, *_ in CHECKS.values():
+            agrees.cache_clear()
 
     yield installed
-    kernels_agree.cache_clear()
+    forget()
 
 
 def test_right_kernels_serve(install: Any) -> None:
@@ -61,21 +76,14 @@ def test_right_kernels_serve(install: Any) -> None:
     torch.manual_seed(5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert kernels_agree(CPU)
+        assert all(agrees(CPU) for agrees, *_ in CHECKS.values())
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("substituted", "substitution"),
-        ("recurred", "the recurrence"),
-        ("recalled", "the memory of a set"),
-        ("attend_next", "a decoded token"),
-        ("recall_next", "a decoded token"),
-    ],
-)
-def test_a_kernel_of_other_numbers_does_not_serve(install: Any, name: str, said: str) -> None:
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_kernel_of_other_numbers_does_not_serve_and_the_others_do(
+    install: Any, name: str
+) -> None:
     def wrong(*given: Any, **how: Any) -> Any:
         found = KERNELS[name](*given, **how)
         if found is None:  # it has written into the last argument
@@ -83,17 +91,19 @@ def test_a_kernel_of_other_numbers_does_not_serve(install: Any, name: str, said:
         return tuple(1.1 * each for each in found) if isinstance(found, tuple) else 1.1 * found
 
     install(**{name: wrong})
-    with pytest.warns(UserWarning, match=f"do not serve on cpu .*torch's from {said}"):
-        assert not kernels_agree(CPU)
-    with warnings.catch_warnings():  # said once
+    agrees, _, said = CHECKS[name]
+    with pytest.warns(UserWarning, match=f"not serve on cpu .*torch's from {said}"):
+        assert not agrees(CPU)
+    with warnings.catch_warnings():  # said once, and of no other
         warnings.simplefilter("error")
-        assert not kernels_agree(CPU)
+        assert {other(CPU) for other, *_ in CHECKS.values() if other is not agrees} == {True}
+        assert not agrees(CPU)
 
 
 def test_numbers_that_are_none_do_not_serve(install: Any) -> None:
     install(recalled=lambda *given: recalled(*given) * torch.nan)
     with pytest.warns(UserWarning, match="the memory of a set"):
-        assert not kernels_agree(CPU)
+        assert not set_launch.set_kernel_agrees(CPU)
 
 
 def test_a_kernel_that_does_not_compile_does_not_serve(install: Any) -> None:
@@ -102,4 +112,17 @@ def test_a_kernel_that_does_not_compile_does_not_serve(install: Any) -> None:
 
     install(recurred=fails)
     with pytest.warns(UserWarning, match=r"RuntimeError: out of resource: shared memory\)"):
-        assert not kernels_agree(CPU)
+        assert not linear_launch.recurrence_agrees(CPU)
+
+
+def test_sums_are_kernels_only_where_each_agrees(
+    install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(recurred=lambda *given, **how: [x + 1 for x in recurrence(*given, **how)])
+    monkeypatch.setattr(linear_launch, "kernels_may_serve", lambda x: True)
+    x = torch.zeros(1, 4, 32)
+    with pytest.warns(UserWarning, match="the kernel of the recurrence does not serve"):
+        found = linear_launch.sums_for(x, x)
+    assert found == (linear_launch.substituted, recurrence)
+    monkeypatch.setattr(linear_launch, "kernels_may_serve", lambda x: False)
+    assert linear_launch.sums_for(x, x) == TORCH

@@ -17,18 +17,17 @@ from torch import Tensor
 
 from reference_reasoner.reasoner.models.attention.attention import AttentionCache, Place
 from reference_reasoner.reasoner.models.memory.config import MemoryConfig
-from reference_reasoner.reasoner.models.memory.deep import DeepState
 from reference_reasoner.reasoner.models.memory.gpu import (
     linear_launch as memory_linear_launch,
 )
-from reference_reasoner.reasoner.models.memory.gpu import (
-    set_launch as memory_set_launch,
-)
-from reference_reasoner.reasoner.models.memory.linear import LinearState
 from reference_reasoner.reasoner.models.memory.neural_memory import MemoryCache, NeuralMemory
 from reference_reasoner.reasoner.models.memory.queries import QueryCache
-from reference_reasoner.reasoner.models.memory.sequential import recurrence, substitution
+from reference_reasoner.reasoner.models.memory.solve import recurrence, substitution
+from reference_reasoner.reasoner.models.memory.state import DeepState, LinearState
 from reference_reasoner.reasoner.models.serving import fused_step_launch
+from reference_reasoner.reasoner.models.serving import (
+    set_launch as memory_set_launch,
+)
 
 
 def constants(launch: Any, names: str) -> list[Any]:
@@ -82,7 +81,7 @@ def substitute(
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_substitution_goes_either_way_by_its_strides(install: Any, transposed: bool) -> None:
-    launches = install("memory_linear_cuda", "substitution_kernel", substitute)
+    launches = install("memory.gpu.linear_cuda", "substitution_kernel", substitute)
     lower, right = normal(2, 3, 5, 5).tril(-1), normal(3, 2, 20, 5).mT  # not row by row
     right = right.transpose(0, 1)
     found = memory_linear_launch.substituted(lower, right, transposed=transposed)
@@ -119,7 +118,7 @@ def carry_on(
 def test_the_recurrence_goes_either_way_by_its_strides(
     install: Any, resetting: bool, backwards: bool
 ) -> None:
-    launches = install("memory_linear_cuda", "recurrence_kernel", carry_on)
+    launches = install("memory.gpu.linear_cuda", "recurrence_kernel", carry_on)
     given = (normal(2, 3, 16, 16) / 4, normal(2, 3, 16, 32), normal(2, 16, 32))
     initial = normal(2, 32, 16).mT if resetting else None
     resets = torch.tensor([[1, 0, 1], [0, 1, 0]]).bool() if resetting else None
@@ -135,7 +134,7 @@ def test_the_recurrence_goes_either_way_by_its_strides(
 def test_a_set_is_launched_once_an_inner_step_and_once_to_read(
     install: Any, dtype: torch.dtype, precision: str
 ) -> None:
-    launches = install("memory_set_cuda", "set_kernel")
+    launches = install("serving.set_cuda", "set_kernel")
     config = MemoryConfig(heads=2, depth=2, features=16, set_steps=2, momentum=False)
     memory = NeuralMemory(32, config, causal=False).to(dtype)
     columns = normal(3, 37, 96 + 8).to(dtype)
@@ -162,7 +161,7 @@ def test_what_is_compiled_knows_what_a_set_gives() -> None:
 
 
 def test_a_token_attends_by_one_program_a_head(install: Any) -> None:
-    launches = install("fused_step_cuda", "attend_kernel")
+    launches = install("serving.fused_step_cuda", "attend_kernel")
     keys, values = normal(2, 3, 4, 9, 16)
     seen = torch.tensor(5)
     cache = AttentionCache(keys, values, torch.arange(9) < 5, seen, prefix=0, room=0)
@@ -186,7 +185,7 @@ STATES = {
 @pytest.mark.parametrize("asking", [False, True])
 @pytest.mark.parametrize("name", STATES)
 def test_a_token_recalls_by_one_program_a_head(install: Any, name: str, asking: bool) -> None:
-    launches = install("fused_step_cuda", "recall_kernel")
+    launches = install("serving.fused_step_cuda", "recall_kernel")
     depth, state, places = STATES[name]
     config = MemoryConfig(heads=2, depth=depth, features=32, chunk=8, forgetting=False)
     memory, kinds = NeuralMemory(32, config, causal=True), 1 if asking else 3

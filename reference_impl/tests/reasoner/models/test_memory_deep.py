@@ -4,14 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_reasoner.reasoner.models.memory import deep as memory_deep
-from reference_reasoner.reasoner.models.memory.deep import (
-    DeepState,
-    deep_memory,
-    deep_step,
-    read_deep,
-)
+from reference_reasoner.reasoner.models.memory import routes
 from reference_reasoner.reasoner.models.memory.gates import Gates
+from reference_reasoner.reasoner.models.memory.routes import scan_deep
+from reference_reasoner.reasoner.models.memory.sequential import deep_step, read_deep
+from reference_reasoner.reasoner.models.memory.state import DeepState
 
 from .memory_cases import (
     ROWS,
@@ -44,12 +41,12 @@ def _state(tensors: list[Tensor]) -> DeepState:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With written-out gradients, as on CPUs, and with those of autograd, as elsewhere."""
     if request.param == "graph":
-        monkeypatch.setattr(memory_deep, "by_chunk_serves", lambda x: False)
+        monkeypatch.setattr(routes, "by_chunk_serves", lambda x: False)
 
 
 def _run(case: Case, chunk: int, form: str, resets: Tensor | None = None) -> list[Tensor]:
     """What the tokens read, W1, S1, W2 and S2."""
-    read, state, kept = deep_memory(
+    read, state, kept = scan_deep(
         case.q, case.k, case.v, Gates(*case.gates), _state(case.state),
         chunk=chunk, gradient=form, initial=_state(case.other), resets=resets,
     )  # fmt: skip
@@ -128,7 +125,7 @@ def test_gradcheck(form: str) -> None:
     case = make_case(3, deep=True, grad=True)
 
     def run(*leaves: Tensor) -> tuple[Tensor, ...]:
-        read, state, _ = deep_memory(
+        read, state, _ = scan_deep(
             *leaves[:3], Gates(*leaves[3:7]), _state(list(leaves[7:])), chunk=2, gradient=form
         )
         return read, *state[:4]
@@ -165,7 +162,7 @@ def test_prefill_and_steps_are_the_whole(chunk: int, form: str) -> None:
     for prefix in range(11):
         now = _state(case.state)
         some = case.part(slice(0, prefix))
-        read, now, _ = deep_memory(
+        read, now, _ = scan_deep(
             some.q, some.k, some.v, Gates(*some.gates), now, chunk=chunk, gradient=form
         )
         reads = [read]
@@ -185,8 +182,8 @@ def test_prefill_and_steps_are_the_whole(chunk: int, form: str) -> None:
 def test_the_frozen_weights_are_those_of_the_chunks_start() -> None:
     case = make_case(10, deep=True)
     some = case.part(slice(0, 8))
-    _, before, _ = deep_memory(*some[:3], Gates(*some.gates), _state(case.state), chunk=4)
-    _, after, _ = deep_memory(*case[:3], Gates(*case.gates), _state(case.state), chunk=4)
+    _, before, _ = scan_deep(*some[:3], Gates(*some.gates), _state(case.state), chunk=4)
+    _, after, _ = scan_deep(*case[:3], Gates(*case.gates), _state(case.state), chunk=4)
     assert_close(after[4:], [before.first, before.second])
 
 
@@ -194,8 +191,8 @@ def test_frozen_weights_have_a_gradient_both_ways(monkeypatch: pytest.MonkeyPatc
     case = make_case(10, deep=True, grad=True)
     found = []
     for serves in (True, False):
-        monkeypatch.setattr(memory_deep, "by_chunk_serves", lambda x, serves=serves: serves)
-        _, state, _ = deep_memory(*case[:3], Gates(*case.gates), _state(case.state), chunk=4)
+        monkeypatch.setattr(routes, "by_chunk_serves", lambda x, serves=serves: serves)
+        _, state, _ = scan_deep(*case[:3], Gates(*case.gates), _state(case.state), chunk=4)
         found.append(gradients(case, state[4:]))
     assert_close(*found)
     assert all(any(grad.abs().sum() > 0 for grad in grads) for grads in found)
@@ -229,7 +226,7 @@ def test_bad_chunks_are_refused(chunk: int, message: str) -> None:
 def test_resets_need_a_state_to_reset_to() -> None:
     case = make_case(4, deep=True)
     with pytest.raises(ValueError, match="initial is None"):
-        deep_memory(
+        scan_deep(
             *case[:3], Gates(*case.gates), _state(case.state), chunk=4, resets=resets_of(1)
         )  # fmt: skip
 
@@ -256,7 +253,7 @@ def _repeated(tokens: int, width: int = 16) -> tuple[Tensor, Tensor, DeepState]:
 @pytest.mark.parametrize("chunk", [1, 64])
 def test_default_gates_learn_a_pair_in_64_writes(chunk: int) -> None:
     k, v, state = _repeated(64)
-    read, _, _ = deep_memory(k, k, v, _default_gates(64), state, chunk=chunk)
+    read, _, _ = scan_deep(k, k, v, _default_gates(64), state, chunk=chunk)
     before = (read_deep(k[:, :1], state) - v[:, :1]).norm()
     assert (read[:, -1] - v[:, -1]).norm() <= 0.05 * before
 
@@ -264,7 +261,7 @@ def test_default_gates_learn_a_pair_in_64_writes(chunk: int) -> None:
 def test_a_repeated_pair_surprises_less_each_time() -> None:
     k, v, state = _repeated(64)
     gates = Gates(*(torch.full((1, 64), x) for x in (0.1, 0.0, -torch.inf, 0.01)))
-    read, _, _ = deep_memory(k, k, v, gates, state, chunk=16)
+    read, _, _ = scan_deep(k, k, v, gates, state, chunk=16)
     left = (read - v).norm(dim=-1)[0]
     assert (left.diff() < 0).all()
     assert left[-1] < 0.01 * left[0]
@@ -275,7 +272,7 @@ def test_8192_like_tokens_stay_finite() -> None:
     k, v, state = _repeated(8192)
     leaves = [x.clone().requires_grad_() for x in (k, v, *_default_gates(8192, 2.0), *state[:4])]
     start = DeepState(*leaves[6:], *state[4:])
-    read, after, _ = deep_memory(leaves[0], *leaves[:2], Gates(*leaves[2:6]), start, chunk=128)
+    read, after, _ = scan_deep(leaves[0], *leaves[:2], Gates(*leaves[2:6]), start, chunk=128)
     assert read.isfinite().all()
     assert after.second.norm() < 2 * v[0, 0].norm()
     assert after.first.norm() < 2 * state.first.norm()
@@ -294,7 +291,7 @@ def test_no_token_keeps_weights_of_its_own() -> None:
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
         ):
-            deep_memory(x, x, x, _default_gates(tokens), state, chunk=32, gradient=form)
+            scan_deep(x, x, x, _default_gates(tokens), state, chunk=32, gradient=form)
         assert max(sizes) <= tokens * width * width / 8
 
 

@@ -6,16 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from reference_reasoner.reasoner.models.memory.chunk_operator import by_chunk
 from reference_reasoner.reasoner.models.memory.config import MemoryConfig
-from reference_reasoner.reasoner.models.memory.cpu.operators import by_chunk
+from reference_reasoner.reasoner.models.memory.cpu.heads_by_block import HeadsByBlock
+from reference_reasoner.reasoner.models.memory.gates import TokenGates
 from reference_reasoner.reasoner.models.memory.native import (
     calls as memory_native,
 )
 from reference_reasoner.reasoner.models.memory.native import (
-    fused as memory_fused,
+    layer as native_layer,
 )
 from reference_reasoner.reasoner.models.memory.native import (
-    layer as native_layer,
+    whole_layer as memory_fused,
 )
 from reference_reasoner.reasoner.models.memory.native.arguments import Arguments
 from reference_reasoner.reasoner.models.memory.native.calls import (
@@ -24,8 +26,6 @@ from reference_reasoner.reasoner.models.memory.native.calls import (
 )
 from reference_reasoner.reasoner.models.memory.native.layer import native_gates, native_output
 from reference_reasoner.reasoner.models.memory.neural_memory import NeuralMemory
-from reference_reasoner.reasoner.models.memory.pairs import PairsByBlock
-from reference_reasoner.reasoner.models.memory.token_gates import TokenGates
 
 from .c_compiler import needs_c
 from .memory_cases import normal
@@ -68,7 +68,7 @@ def test_numbers_and_gradients_are_those_of_the_steps_apart(deep: bool, taps: in
     leaves = [projected, *tokens[2:], *states]
     for leaf in leaves:
         leaf.requires_grad_()
-    pairs = PairsByBlock.apply(projected, tokens[2], HEADS, 3)  # type: ignore[no-untyped-call]
+    pairs = HeadsByBlock.apply(projected, tokens[2], HEADS, 3)  # type: ignore[no-untyped-call]
     exact = by_chunk([*pairs, *tokens[3:]], states, [], None, CHUNK)
     weights = [normal(*x.shape, seed=30 + i) for i, x in enumerate(exact)]
     for weight in weights:  # where a short length makes a steep slope

@@ -6,14 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_reasoner.reasoner.models.memory import linear as memory_linear
+from reference_reasoner.reasoner.models.memory import routes
 from reference_reasoner.reasoner.models.memory.gates import Gates
-from reference_reasoner.reasoner.models.memory.linear import (
-    LinearState,
-    linear_memory,
-    linear_step,
-    surprise,
-)
+from reference_reasoner.reasoner.models.memory.linear import surprise
+from reference_reasoner.reasoner.models.memory.routes import scan_linear
+from reference_reasoner.reasoner.models.memory.sequential import linear_step
+from reference_reasoner.reasoner.models.memory.state import LinearState
 
 from .memory_cases import (
     KEYS,
@@ -35,12 +33,12 @@ KINDS = ["usual", "no_momentum", "mixed", "keep", "forget"]
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunk after chunk with written-out gradients, as on CPUs, and all at once, as elsewhere."""
     if request.param == "graph":
-        monkeypatch.setattr(memory_linear, "by_chunk_serves", lambda x: False)
+        monkeypatch.setattr(routes, "by_chunk_serves", lambda x: False)
 
 
 def _run(case: Case, chunk: int, resets: Tensor | None = None) -> list[Tensor]:
     """What the tokens read, M and S."""
-    read, state, kept = linear_memory(
+    read, state, kept = scan_linear(
         case.q, case.k, case.v, Gates(*case.gates), LinearState(*case.state),
         chunk=chunk, initial=LinearState(*case.other), resets=resets,
     )  # fmt: skip
@@ -99,9 +97,7 @@ def test_gradcheck(kind: str) -> None:
         full = [*leaves]
         if fixed is not None:
             full.insert(fixed, case.gates[2].detach())
-        read, state, _ = linear_memory(
-            *full[:3], Gates(*full[3:7]), LinearState(*full[7:9]), chunk=2
-        )
+        read, state, _ = scan_linear(*full[:3], Gates(*full[3:7]), LinearState(*full[7:9]), chunk=2)
         return read, *state
 
     leaves = [x for i, x in enumerate(case.leaves()[:9]) if i != fixed]
@@ -185,7 +181,7 @@ def test_resets_need_whole_chunks(tokens: int, columns: int) -> None:
 def test_resets_need_a_state_to_reset_to() -> None:
     case = make_case(4, deep=False)
     with pytest.raises(ValueError, match="initial is None"):
-        linear_memory(
+        scan_linear(
             case.q, case.k, case.v, Gates(*case.gates), LinearState(*case.state),
             chunk=4, resets=resets_of(1),
         )  # fmt: skip
@@ -231,7 +227,7 @@ def test_8192_like_tokens_stay_finite() -> None:
     k, v, gates, state = _repeated(8192, rate=(1 - eta) * 0.9, alpha=alpha, eta=eta)
     leaves = [x.clone().requires_grad_() for x in (k, v, *gates[:3], *state)]
     full = Gates(*leaves[2:5], gates.inner_rate)
-    read, after, _ = linear_memory(
+    read, after, _ = scan_linear(
         *(leaves[0], *leaves[:2]), full, LinearState(*leaves[5:]), chunk=128
     )
     assert read.isfinite().all()
@@ -258,7 +254,7 @@ def test_no_token_keeps_weights_of_its_own() -> None:
         lambda t: sizes.append(t.numel()) or t, lambda t: t
     ):
         state = LinearState(*torch.zeros(2, 1, width, width))
-        linear_memory(x, x, x, gates, state, chunk=32)
+        scan_linear(x, x, x, gates, state, chunk=32)
     assert max(sizes) <= tokens * width * width / 8
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from reference_reasoner.reasoner.models.memory.chunk_operator import by_chunk
 from reference_reasoner.reasoner.models.memory.config import MemoryConfig
-from reference_reasoner.reasoner.models.memory.cpu.operators import by_chunk
 from reference_reasoner.reasoner.models.memory.native import calls as memory_native
 from reference_reasoner.reasoner.models.memory.native.calls import (
     native_backward,

@@ -8,15 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_reasoner.reasoner.models.memory import (
-    deep as memory_deep,
-)
-from reference_reasoner.reasoner.models.memory import (
-    linear as memory_linear,
-)
-from reference_reasoner.reasoner.models.memory import (
-    neural_memory,
-)
+from reference_reasoner.reasoner.models.memory import routes
 
 from .reasoners import FIRST_PASS, reasoner, shallow, tokens_of
 
@@ -26,8 +18,7 @@ CONFIG = shallow(FIRST_PASS["deep_once"])
 @pytest.fixture(autouse=True)
 def _in_torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     """As on a GPU, where no operator goes over chunks."""
-    for module in (memory_deep, memory_linear):
-        monkeypatch.setattr(module, "by_chunk_serves", lambda q: False)
+    monkeypatch.setattr(routes, "by_chunk_serves", lambda q: False)
     torch.compiler.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own making
@@ -52,7 +43,7 @@ def compiled(nodes: list[int]) -> Any:
 def test_by_kernels_compiled_code_does_not_grow_with_chunks(
     kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neural_memory, "kernels_serve", lambda q: kernels)
+    monkeypatch.setattr(routes, "on_kernels_gpu", lambda q: kernels)
     found = []
     for length in (8, 12):
         torch.compiler.reset()
@@ -70,6 +61,6 @@ def test_values_and_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch) -> N
         return [logits, *torch.autograd.grad(total, parameters, materialize_grads=True)]
 
     expected = outcome(reasoner(CONFIG))
-    monkeypatch.setattr(neural_memory, "kernels_serve", lambda q: True)
+    monkeypatch.setattr(routes, "on_kernels_gpu", lambda q: True)
     for one, other in zip(outcome(compiled([])), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)

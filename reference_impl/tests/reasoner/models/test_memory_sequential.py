@@ -1,6 +1,5 @@
 """Written-out gradients of what is sequential in the linear memory, and when kernels do it."""
 
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,14 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_reasoner.reasoner.models.memory import (
-    linear as memory_linear,
-)
-from reference_reasoner.reasoner.models.memory import (
-    sequential as memory_sequential,
-)
-from reference_reasoner.reasoner.models.memory.gpu import gpu_kernels
-from reference_reasoner.reasoner.models.memory.sequential import (
+from reference_reasoner.reasoner.models.layers import triton_support
+from reference_reasoner.reasoner.models.memory import routes
+from reference_reasoner.reasoner.models.memory.gpu import linear_launch
+from reference_reasoner.reasoner.models.memory.solve import (
     Recurred,
     Substituted,
     carried_on,
@@ -23,7 +18,6 @@ from reference_reasoner.reasoner.models.memory.sequential import (
     solve,
     substitution,
 )
-from reference_reasoner.reasoner.models.serving import kernel_check
 
 from .memory_cases import assert_close, gradients, make_case, normal, resets_of
 from .test_memory_linear import _run
@@ -75,21 +69,21 @@ def test_the_memory_is_the_same_by_kernels(
         calls.append("recurred")
         return recurrence(*given, backwards=backwards)
 
-    monkeypatch.setattr(memory_linear, "by_chunk_serves", lambda x: False)
+    monkeypatch.setattr(routes, "by_chunk_serves", lambda x: False)
     case = make_case(12, deep=False, grad=True)
     resets = resets_of(3) if resetting else None
     plain = _run(case, 4, resets)
     assert calls == []
-    kernels = SimpleNamespace(substituted=substituted, recurred=recurred)
-    name = "reference_reasoner.reasoner.models.memory.gpu.linear_launch"
-    monkeypatch.setitem(sys.modules, name, kernels)
-    for name in ("linear_kernels_serve", "recurrence_fits"):
-        monkeypatch.setattr(memory_sequential, name, lambda x: True)
+    monkeypatch.setattr(linear_launch, "substituted", substituted)
+    monkeypatch.setattr(linear_launch, "recurred", recurred)
+    for name in ("kernels_may_serve", "substitution_agrees", "recurrence_agrees"):
+        monkeypatch.setattr(linear_launch, name, lambda x: True)
+    monkeypatch.setattr(linear_launch, "recurrence_fits", lambda size, columns: True)
     ours = _run(case, 4, resets)
     assert_close(ours, plain)
     assert_close(gradients(case, ours), gradients(case, plain))
     assert calls == ["substituted", "recurred", "recurred", "substituted"]
-    monkeypatch.setattr(memory_sequential, "recurrence_fits", lambda x: False)
+    monkeypatch.setattr(linear_launch, "recurrence_fits", lambda size, columns: False)
     calls.clear()
     assert_close(_run(case, 4, resets), plain)
     assert calls == ["substituted"]
@@ -97,11 +91,11 @@ def test_the_memory_is_the_same_by_kernels(
 
 def test_kernels_serve_float32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     there = SimpleNamespace(is_cuda=True, dtype=torch.float32)
-    monkeypatch.setattr(gpu_kernels, "kernels_run", lambda: True)
+    monkeypatch.setattr(triton_support, "kernels_run", lambda: True)
 
     def serves(**other: Any) -> bool:
         x: Any = SimpleNamespace(**{**vars(there), **other})
-        return gpu_kernels.linear_kernels_serve(x)
+        return linear_launch.kernels_may_serve(x)
 
     assert serves()
     assert not serves(is_cuda=False)
@@ -109,9 +103,9 @@ def test_kernels_serve_float32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     assert not serves(dtype=torch.float64)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert not serves()
-    assert gpu_kernels.recurrence_fits(torch.empty(1, 1, 128, 64))
-    assert not gpu_kernels.recurrence_fits(torch.empty(1, 1, 256, 64))
-    assert not gpu_kernels.recurrence_fits(torch.empty(1, 1, 128, 24))
+    assert linear_launch.recurrence_fits(128, 64)
+    assert not linear_launch.recurrence_fits(256, 64)
+    assert not linear_launch.recurrence_fits(128, 24)
 
 
 @pytest.mark.parametrize(
@@ -126,19 +120,21 @@ def test_kernels_run_by_triton_on_recent_gpus(
     expected: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gpu_kernels, "TRITON_IS_THERE", triton)
+    monkeypatch.setattr(triton_support, "TRITON_IS_THERE", triton)
     monkeypatch.setattr(torch.version, "cuda", version)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    for agree in (True, False):
-        monkeypatch.setattr(kernel_check, "kernels_agree", lambda device, agree=agree: agree)
-        assert gpu_kernels.kernels_run() == (expected and agree)
+    assert triton_support.kernels_run() == expected
 
 
 def test_without_chunks_or_rows_there_is_nothing_to_do() -> None:
     lower, right = torch.zeros(0, 4, 4), torch.zeros(0, 4, 2)
-    assert solve(lower, right).shape == (0, 4, 2)
+    assert solve(lower, right, substitution).shape == (0, 4, 2)
     starts, end = carried_on(
-        torch.zeros(0, 2, 4, 4), torch.zeros(0, 2, 4, 2), torch.zeros(0, 4, 2), None, None
+        torch.zeros(0, 2, 4, 4),
+        torch.zeros(0, 2, 4, 2),
+        torch.zeros(0, 4, 2),
+        None,
+        None,
+        recurrence,
     )
     assert (starts.shape, end.shape) == ((0, 2, 4, 2), (0, 4, 2))

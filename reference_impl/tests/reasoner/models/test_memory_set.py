@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_reasoner.reasoner.models.memory.deep import DeepState, read_deep
 from reference_reasoner.reasoner.models.memory.gates import Gates
-from reference_reasoner.reasoner.models.memory.linear import LinearState
+from reference_reasoner.reasoner.models.memory.sequential import read_deep
 from reference_reasoner.reasoner.models.memory.sets import set_memory
+from reference_reasoner.reasoner.models.memory.state import DeepState, LinearState
 
 from .memory_cases import (
     ROWS,

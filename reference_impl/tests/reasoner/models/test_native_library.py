@@ -39,7 +39,7 @@ def test_changed_c_is_built_anew(
     unbuilt: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(native_library, "SOURCES", tmp_path / "native")
-    shutil.copytree(Path(native_library.__file__).with_name("native"), tmp_path / "native")
+    shutil.copytree(Path(native_library.__file__).with_name("c"), tmp_path / "native")
     for count in (1, 2):
         library.cache_clear()
         assert library() is not None

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from reference_reasoner.reasoner.models.layers.document_layout import DocumentLayout
 from reference_reasoner.reasoner.models.layers.short_convolution import ShortConvolution
-from reference_reasoner.reasoner.models.memory.linear import LinearState
+from reference_reasoner.reasoner.models.memory.cpu.heads_by_block import BLOCK, HeadsByBlock
 from reference_reasoner.reasoner.models.memory.neural_memory import (
     MemoryConfig,
     NeuralMemory,
 )
-from reference_reasoner.reasoner.models.memory.pairs import BLOCK, PairsByBlock
+from reference_reasoner.reasoner.models.memory.state import LinearState
 from reference_reasoner.reasoner.models.titans_mag import BackboneConfig
 
 WIDTH = 8
@@ -86,8 +86,8 @@ def test_pairs_are_the_same_block_by_block(
     found = []
     for whole in (False, True):
         if whole:
-            monkeypatch.setattr(PairsByBlock, "serves", lambda x: False)
-        pairs = layer.pairs(projected)
+            monkeypatch.setattr(HeadsByBlock, "serves", lambda x: False)
+        pairs = layer.heads(projected)
         total = sum((x * (i + 1) * torch.cos(x)).sum() for i, x in enumerate(pairs))
         found.append([*pairs, *torch.autograd.grad(total, weights)])
     assert len(found[0]) == 5
@@ -99,11 +99,11 @@ def test_pairs_of_packed_or_half_precision_rows_are_made_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layer = memory(LINEAR).float()
-    monkeypatch.setattr(PairsByBlock, "apply", lambda *_: pytest.fail("made block by block"))
+    monkeypatch.setattr(HeadsByBlock, "apply", lambda *_: pytest.fail("made block by block"))
     projected = torch.randn(2, 4, 3 * WIDTH)
-    layer.pairs(projected, torch.zeros(2, 4, dtype=torch.int64))
-    layer.pairs(projected.bfloat16())
-    assert not PairsByBlock.serves(projected.to("meta"))
+    layer.heads(projected, torch.zeros(2, 4, dtype=torch.int64))
+    layer.heads(projected.bfloat16())
+    assert not HeadsByBlock.serves(projected.to("meta"))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -15,7 +15,7 @@ from reference_reasoner.reasoner.tasks.sudoku_presets import (
     grid25m,
 )
 
-from ...engine.toy.command_line import CommandLine
+from ..command_line import CommandLine
 from . import parameter_table
 
 SIZES = {

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reference_reasoner.reasoner.models.layers.initial_weights import truncated_normal
 from reference_reasoner.reasoner.models.trm_wrapper import (
     InitialStates,
     RecursionConfig,
     States,
     deep_recursion,
-    truncated_normal,
 )
 
 WIDTH = 6

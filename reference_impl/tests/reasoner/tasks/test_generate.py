@@ -7,7 +7,7 @@ import pytest
 from reference_reasoner.reasoner.commands.generate import _Progress
 from reference_reasoner.reasoner.data.sudoku_sets import read_puzzles
 
-from ...engine.toy.command_line import CommandLine
+from ..command_line import CommandLine
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from reference_reasoner.reasoner.tasks.mazes import (
     maze_smoke,
 )
 
-from ...engine.toy.command_line import CommandLine
 from ...engine.toy.runs import facts
+from ..command_line import CommandLine
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from reference_reasoner.reasoner.tasks.recall import (
     recall_smoke,
 )
 
-from ...engine.toy.command_line import CommandLine
 from ...engine.toy.runs import facts
+from ..command_line import OWN, CommandLine
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_distances_beyond_training_are_scored(cli: CommandLine) -> None:
     assert [line["length_tokens"] for line in lines] == [14, 22]
     assert {line["queries"] for line in lines} == {128}
     assert lines[0]["chance"] == 0.25
-    model, config = load_model("runs/one")
+    model, config = load_model(OWN, "runs/one")
     assert isinstance(config, RecallConfig)
     _, accuracy, _ = RecallTask(config).accuracy_at_gap(model, 8)
     assert lines[0]["token_accuracy"] == accuracy

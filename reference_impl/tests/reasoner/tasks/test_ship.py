@@ -13,8 +13,8 @@ from reference_reasoner.reasoner.data.sudoku_rules import to_line
 from reference_reasoner.reasoner.tasks import shipped
 from reference_reasoner.reasoner.tasks.shipped import shipped_weights
 
-from ...engine.toy.command_line import CommandLine
 from ...engine.toy.runs import facts
+from ..command_line import OWN, CommandLine
 
 QUICK = ["--training.steps=4", "--evaluation.every-steps=4", "--checkpoint.every-steps=4"]
 
@@ -100,4 +100,4 @@ def test_held_wrong(cli: CommandLine, folder: Path) -> None:
 
 def test_a_run_that_is_not_there() -> None:
     with pytest.raises(RefusedInputError, match="there is no run"):
-        trained_weights("nowhere")
+        trained_weights(OWN, "nowhere")

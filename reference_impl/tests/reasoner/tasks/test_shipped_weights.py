@@ -12,6 +12,8 @@ from reference_reasoner.reasoner.tasks import shipped
 from reference_reasoner.reasoner.tasks.shipped import shipped_weights
 from reference_reasoner.reasoner.tasks.solving import Attempt, BatchSolver, attempt
 
+from ..command_line import OWN
+
 
 def test_what_ships_is_whole_small_and_solves_puzzles(project: Path) -> None:
     entries = shipped_weights()
@@ -22,7 +24,7 @@ def test_what_ships_is_whole_small_and_solves_puzzles(project: Path) -> None:
     assert {path.name for path in shipped.FOLDER.iterdir()} == listed
     for entry in entries:
         assert weights_sha256(entry.tensors()) == entry.trained["weights_sha256"]
-    for trained in trained_weights(None):
+    for trained in trained_weights(OWN, None):
         (size,) = trained.sizes
         puzzles = [to_line(puzzle_at(77, size, "mixed", index).puzzle) for index in range(34)]
         found = attempt(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reference_reasoner.engine.command_line import main
+from reference_reasoner.__main__ import main
 from reference_reasoner.reasoner.commands import solve_weights
 from reference_reasoner.reasoner.data.maze_rules import to_text
 from reference_reasoner.reasoner.data.mazes import Mazes
@@ -29,7 +29,7 @@ from reference_reasoner.reasoner.tasks.sudoku_presets import (
     smoke,
 )
 
-from ...engine.toy.command_line import CommandLine
+from ..command_line import CommandLine
 
 QUICK = ["--training.steps=4", "--evaluation.every-steps=4", "--checkpoint.every-steps=4"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reference_reasoner.engine.command_line import main
+from reference_reasoner.__main__ import main
 from reference_reasoner.engine.data.dataset import collate
 from reference_reasoner.engine.training.task import Row
 from reference_reasoner.reasoner.data.sudoku import EMPTY_TOKEN, SudokuDataConfig
@@ -18,8 +18,8 @@ from reference_reasoner.reasoner.tasks.sudoku_presets import (
     smoke,
 )
 
-from ...engine.toy.command_line import CommandLine
 from ...engine.toy.runs import facts
+from ..command_line import CommandLine
 
 QUICK = ["--training.steps=6", "--evaluation.every-steps=6", "--checkpoint.every-steps=3"]
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from .act_head import Compaction, Halted, HaltingConfig, HaltingHead, run_until_halted
 from .backbone import Backbone
+from .layers.initial_weights import truncated_normal
 from .layers.stablemax import Normaliser
 from .titans_mag import BackboneConfig
-from .trm_wrapper import InitialStates, RecursionConfig, States, deep_recursion, truncated_normal
+from .trm_wrapper import InitialStates, RecursionConfig, States, deep_recursion
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from .attention.attention import AttentionCache
-from .memory.deep import Position
 from .memory.gates import Gates
 from .memory.neural_memory import MemoryCache, NeuralMemory
 from .memory.queries import QueryCache, Recorded, project_queries, query_memory, read_next
+from .memory.state import Position
 
 ROW_BY_ROW = {"memory_format": torch.contiguous_format}
 """How what decoding keeps lies in memory: kernels go by it."""

@@ -13,14 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .attention.attend import check_window
 from .attention.attention import Layout, Place, SelfAttention
+from .attention.window_mask import check_window
 from .block_cache import BlockCache, recall_all, recall_next
 from .layers.feed_forward import SwiGLU, rms
 from .memory.config import MemoryConfig
-from .memory.deep import Position
 from .memory.neural_memory import NeuralMemory
 from .memory.queries import Recorded, query_memory
+from .memory.state import Position
 from .memory.written import Written
 
 

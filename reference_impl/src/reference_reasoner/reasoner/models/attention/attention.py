@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from ..layers.initial_weights import truncated_normal
 from ..layers.projection import Projection
-from ..trm_wrapper import truncated_normal
-from .attend import attend, block_mask_of
 from .rotary import Angles, positions_in, rotary_angles, turned
+from .window_attention import attend, block_mask_of
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask

@@ -2,10 +2,10 @@
 
 N rows (batch times heads), T tokens, C tokens of a chunk, D key width, F features, V value width.
 phi is SiLU: smooth, so that gradients of gradients exist, and phi(0) = 0, so that a key of zeros
-writes nothing. n(x) = x / sqrt(|x|^2 + 1e-6). Gates and momentum are those of memory_gates.py.
+writes nothing. n(x) = x / sqrt(|x|^2 + 1e-6). Gates and momentum are those of gates.py.
 
 "exact" (ours): M(x) = n(phi(x W1)) W2. W1 stands still within a chunk; in the features that it
-makes, W2 is a linear memory, written exactly (memory_linear.py). W1 follows the gradient of each
+makes, W2 is a linear memory, written exactly (linear.py). W1 follows the gradient of each
 token's exact error, taken through W1 and W2 of the chunk's start, with a step of inner_rate / C;
 the new W1 serves from the next chunk on. |n(..)| <= 1 keeps W2 stable for theta <= 1.
 
@@ -14,46 +14,19 @@ the chunk's start, both layers written with theta, read with each token's own we
 published; with long chunks and like keys it diverges unless theta is about 1 / C.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from .cpu.operators import by_chunk, by_chunk_serves, equal_chunks, joined
-from .deep_writes import (
-    WriteChunk,
-    deep_chunks,
-    deep_together,
-    exact_chunk,
-    stale_chunk,
-)
 from .features import features, features_backward, silu_slope
-from .gates import Gates, check_chunks, chunked, decay_of, parts
-from .gpu.gpu_kernels import linear_kernels_serve
-from .linear import apply, step_layer, transposed
-from .written import DeepWrites, read_chunks, writes_of
-
-Gradient = Literal["exact", "stale"]
-Position = int | None
-"""A token's, from the start of the sequence (0); None where `freeze` has seen to chunks."""
-
-
-class DeepState(NamedTuple):
-    """What the memory holds after a token, and what the chunk that it is in began with."""
-
-    first: Tensor
-    """[N, D, F] W1."""
-    first_momentum: Tensor
-    """[N, D, F]."""
-    second: Tensor
-    """[N, F, V] W2."""
-    second_momentum: Tensor
-    """[N, F, V]."""
-    frozen_first: Tensor
-    """[N, D, F] W1 at the start of the last token's chunk."""
-    frozen_second: Tensor
-    """[N, F, V] W2 at the start of the last token's chunk."""
+from .gates import Decay, Gates, check_chunks, chunked, decay_of, parts
+from .linear import exact_system, write_layer
+from .solve import Substitution, solve, substitution
+from .state import DeepState, Gradient
+from .written import DeepWrites, read_chunks, shared
 
 
 def deep_memory(
@@ -68,8 +41,9 @@ def deep_memory(
     initial: DeepState | None = None,
     resets: Tensor | None = None,
     keep: bool = False,
+    write: "WriteChunk | None" = None,
 ) -> tuple[Tensor, DeepState, list[DeepWrites]]:
-    """Write each token, then read it. The first token begins a chunk.
+    """Write each token into a deep memory, then read it. The first token begins a chunk.
 
     Args:
         q: queries [N, T, D], float32 or float64 like everything else here.
@@ -82,6 +56,7 @@ def deep_memory(
         initial: what a reset sets the state to.
         resets: bool [N, T / chunk]; True sets the row's state to `initial` before that chunk.
         keep: give what was written, too, for later reads; an empty list without.
+        write: what writes a chunk; by default `exact_chunk` or `stale_chunk`.
 
     Returns:
         What the tokens read, [N, T, V], the state after the last one, from which `deep_step` goes
@@ -92,26 +67,24 @@ def deep_memory(
             columns other than T / chunk.
     """
     check_chunks(q.shape[1], chunk, initial, resets)
-    if gradient == "exact" and by_chunk_serves(q):
-        return _by_chunk(q, k, v, gates, state, chunk, initial, resets, keep)
     first, second = torch.cat(state[:2], 1), torch.cat(state[2:4], 1)
     frozen = state.frozen_first, state.frozen_second
-    write = _exact_chunk(q) if gradient == "exact" else stale_chunk
+    write = write or (exact_chunk if gradient == "exact" else stale_chunk)
     reads, kept = [q[:, :0] @ state.first @ state.second], []
     for part, size in parts(q.shape[1], chunk):
         some = Gates(*(chunked(gate[:, part], size) for gate in gates))
         some = some._replace(inner_rate=some.inner_rate / chunk)
         pairs = chunked(k[:, part], size), chunked(v[:, part], size)
-        decay, lefts = decay_of(some), []
+        decay, wrote = decay_of(some), []
         for index, each in enumerate(deep_chunks(*pairs, some, decay), start=part.start // chunk):
             if resets is not None and initial is not None:
                 reset = resets[:, index, None, None]
                 first = torch.where(reset, torch.cat(initial[:2], 1), first)
                 second = torch.where(reset, torch.cat(initial[2:4], 1), second)
             frozen = first.chunk(2, 1)[0], second.chunk(2, 1)[0]
-            left, first, second = write(each, first, second)
-            lefts.append(left)
-        writes = deep_together(pairs[0], lefts, decay, exact=gradient == "exact")
+            one, first, second = write(each, first, second)
+            wrote.append(one)
+        writes = deep_together(pairs[0], wrote, decay, exact=gradient == "exact")
         reads.append(read_chunks(chunked(q[:, part], size), writes).flatten(1, 2))
         if keep:
             kept.append(writes)
@@ -121,104 +94,99 @@ def deep_memory(
     return torch.cat(reads, 1), after, kept
 
 
-def _exact_chunk(q: Tensor) -> WriteChunk:
-    """`exact_chunk`, compiled on a GPU where kernels run."""
-    if linear_kernels_serve(q):
-        from .gpu.deep_compiled import chunk_agrees, compiled_chunk
+class DeepChunk(NamedTuple):
+    """The keys, values and gates of one chunk of a deep memory, [N, C, ...]."""
 
-        if chunk_agrees(q.device):
-            return compiled_chunk
-    return exact_chunk
-
-
-def _by_chunk(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gates: Gates,
-    state: DeepState,
-    chunk: int,
-    initial: DeepState | None,
-    resets: Tensor | None,
-    keep: bool,
-) -> tuple[Tensor, DeepState, list[DeepWrites]]:
-    starts = []
-    if initial is not None and resets is not None:
-        starts = [transposed(initial[:2]), transposed(initial[2:4])]
-    states = [transposed(state[:2]), transposed(state[2:4])]
-    frozen, begin = [*state[4:]], 0
-    reads: list[Tensor] = []
-    kept: list[DeepWrites] = []
-    for length, tokens in equal_chunks((q, k, v, *gates[:3], gates.inner_rate / chunk), chunk):
-        read, *found = by_chunk(tokens, states, starts, resets, length, keep=keep)
-        part = slice(begin, begin := begin + read.shape[1])
-        reads.append(read)
-        states, frozen = found[:2], [x.mT for x in found[2:4]]
-        if keep:
-            first, second, keys, errors = found[4:]
-            some = Gates(*(gate[:, part] for gate in gates))
-            kept.append(DeepWrites(first.mT, writes_of(keys, errors, second, some, length)))
-    weights = (x for both in states for x in both.mT.chunk(2, -1))
-    return joined(reads, v), DeepState(*weights, *frozen), kept
+    k: Tensor
+    v: Tensor
+    rate: Tensor
+    inner_rate: Tensor
+    """Divided by the length of a whole chunk, in a shorter last chunk too: a token's write does
+    not depend on how many come after it."""
+    decay: Decay
 
 
-def deep_step(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gates: Gates,
-    state: DeepState,
+class ChunkWrites(NamedTuple):
+    """What a deep memory's chunk began with and what its tokens wrote, [N, ...]."""
+
+    first: Tensor
+    """[W1; S1] at its start."""
+    second: Tensor
+    """[W2; S2] at its start."""
+    first_errors: Tensor
+    keys: Tensor
+    errors: Tensor
+
+
+WriteChunk = Callable[[DeepChunk, Tensor, Tensor], tuple[ChunkWrites, Tensor, Tensor]]
+"""(chunk, [W1; S1], [W2; S2]) -> what it leaves, and both after it."""
+
+
+def deep_chunks(k: Tensor, v: Tensor, gates: Gates, decay: Decay) -> Iterator[DeepChunk]:
+    """Each chunk of a deep memory's keys, values and gates [N, G, C, ...], one after another."""
+    # unlike indexing, unbind fills no tensor of zeros per chunk on the way back
+    given = (x.unbind(1) for x in (k, v, gates.rate, gates.inner_rate, *decay))
+    for k_, v_, rate, inner_rate, *products in zip(*given, strict=True):
+        yield DeepChunk(k_, v_, rate, inner_rate, Decay(*products))
+
+
+def deep_together(k: Tensor, wrote: list[ChunkWrites], decay: Decay, *, exact: bool) -> DeepWrites:
+    """Join what all chunks of a deep memory wrote, for reads; keys k [N, G, C, D]."""
+    first, second, first_errors, keys, errors = zip(*wrote, strict=True)
+    stacked = torch.stack(keys, 1), torch.stack(errors, 1), torch.stack(second, 1)
+    last = shared(*stacked, decay)
+    if exact:
+        return DeepWrites(torch.stack([each.chunk(2, 1)[0] for each in first], 1), last)
+    corrections, starts = torch.stack(first_errors, 1), torch.stack(first, 1)
+    return DeepWrites(shared(k, corrections, starts, decay), last)
+
+
+def error_system(
+    part: DeepChunk, first: Tensor, second: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The linear system of an exact chunk's errors: z, keys of the second layer, L and b."""
+    z = part.k @ first.chunk(2, 1)[0]
+    keys = features(z)
+    return z, keys, *exact_system(keys, part.v, part.decay, second)
+
+
+def write_layers(
+    part: DeepChunk, first: Tensor, second: Tensor, z: Tensor, keys: Tensor, errors: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Write an exact chunk into both layers: W1's errors, [W1; S1] and [W2; S2] after it."""
+    first_errors = features_backward(z, errors @ second.chunk(2, 1)[0].mT)
+    first = write_layer(part.k, first_errors, part.decay, part.inner_rate, first)
+    return first_errors, first, write_layer(keys, errors, part.decay, part.rate, second)
+
+
+def exact_chunk(
+    part: DeepChunk,
+    first: Tensor,
+    second: Tensor,
     *,
-    chunk: int,
-    gradient: Gradient,
-    position: Position,
-) -> tuple[Tensor, DeepState]:
-    """`deep_memory` for one token: q, k [N, D], v [N, V], gates [N] -> ([N, V], state).
+    system: Callable[..., Any] = error_system,
+    write: Callable[..., Any] = write_layers,
+    substitute: Substitution = substitution,
+) -> tuple[ChunkWrites, Tensor, Tensor]:
+    """Write one chunk of the exact deep memory: what it wrote, [W1; S1] and [W2; S2] after it.
 
-    `position` counts the tokens since the start of the sequence: where it is a multiple of
-    `chunk`, the running weights become the frozen ones first.
+    `system` and `write` do what comes before and after the solve for its errors.
     """
-    state = found_by(position, state, chunk=chunk)
-    z = apply(k, state.frozen_first)
-    if gradient == "exact":
-        inputs = features(z)
-        error = apply(inputs, state.second) - v
-        back, rate = apply(error, state.frozen_second.mT), gates.inner_rate / chunk
-        first_error = features_backward(z, back)
-    else:
-        inputs = silu(z)
-        error = apply(inputs, state.frozen_second) - v
-        back, rate = apply(error, state.frozen_second.mT), gates.rate
-        first_error = back * silu_slope(z)
-    first = step_layer(state.first, state.first_momentum, k, first_error, gates, rate)
-    second = step_layer(state.second, state.second_momentum, inputs, error, gates, gates.rate)
-    state = DeepState(*first, *second, state.frozen_first, state.frozen_second)
-    return read_deep(q[:, None], state, gradient=gradient)[:, 0], state
+    z, keys, lower, right = system(part, first, second)
+    errors = solve(lower, right, substitute)
+    first_errors, *after = write(part, first, second, z, keys, errors)
+    return ChunkWrites(first, second, first_errors, keys, errors), *after
 
 
-def begins_chunk(position: Position, chunk: int) -> bool:
-    """Whether weights freeze before the token there."""
-    return position is not None and position % chunk == 0
-
-
-def found_by(position: Position, state: DeepState, *, chunk: int) -> DeepState:
-    """The state as the token at `position` finds it: where a chunk begins, weights freeze."""
-    if begins_chunk(position, chunk):
-        return state._replace(frozen_first=state.first, frozen_second=state.second)
-    return state
-
-
-def freeze(state: DeepState) -> None:
-    """In place, before the first token of a chunk, whose step then gets no position."""
-    state.frozen_first.copy_(state.first)
-    state.frozen_second.copy_(state.second)
-
-
-def read_deep(q: Tensor, state: DeepState, *, gradient: Gradient = "exact") -> Tensor:
-    """What queries [N, T, D] read, without a write, just after the state's last token: [N, T, V].
-
-    "exact" reads with the features of the frozen W1, as the rest of that chunk does.
-    """
-    if gradient == "exact":
-        return features(q @ state.frozen_first) @ state.second
-    return silu(q @ state.first) @ state.second
+def stale_chunk(
+    part: DeepChunk, first: Tensor, second: Tensor
+) -> tuple[ChunkWrites, Tensor, Tensor]:
+    """Write one chunk of the stale deep memory; its reads are the dual form, layer in layer."""
+    frozen_first, frozen_second = first.chunk(2, 1)[0], second.chunk(2, 1)[0]
+    z = part.k @ frozen_first
+    keys = silu(z)
+    errors = keys @ frozen_second - part.v
+    first_errors = errors @ frozen_second.mT * silu_slope(z)
+    wrote = ChunkWrites(first, second, first_errors, keys, errors)
+    first = write_layer(part.k, first_errors, part.decay, part.rate, first)
+    return wrote, first, write_layer(keys, errors, part.decay, part.rate, second)

@@ -1,7 +1,7 @@
 """A memory that is one matrix, M(k) = k M, written exactly token by token but computed in chunks.
 
 N rows (batch times heads), T tokens, C tokens of a chunk, D key width, V value width.
-Gates and S, the momentum, are those of memory_gates.py. The error of token t,
+Gates and S, the momentum, are those of gates.py. The error of token t,
 e_t = k_t M_{t-1} - v_t, depends on the errors before it through M_{t-1}, and linearly so:
 
     (I + L) e = keep_{t-1} K M_0 + carry_{t-1} K S_0 - V,    L_tj = spread_{t-1,j} theta_j k_t.k_j
@@ -13,25 +13,13 @@ Titans (section 3.2) takes all gradients at the chunk's start instead. u_t = k_t
 no token's weights are ever stored.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from .cpu.operators import by_chunk, by_chunk_serves, equal_chunks, finer, joined
 from .gates import Decay, Gates, check_chunks, chunked, decay_of, parts
-from .sequential import carried_on, solve
-from .written import Writes, read_layer, shared, twice, writes_of
-
-
-class LinearState(NamedTuple):
-    """What the memory holds after a token."""
-
-    weights: Tensor
-    """[N, D, V] M."""
-    momentum: Tensor
-    """[N, D, V] S."""
+from .solve import TORCH, Sums, carried_on, solve
+from .state import LinearState
+from .written import Writes, read_layer, shared, twice
 
 
 def linear_memory(
@@ -45,8 +33,9 @@ def linear_memory(
     initial: LinearState | None = None,
     resets: Tensor | None = None,
     keep: bool = False,
+    sums: Sums = TORCH,
 ) -> tuple[Tensor, LinearState, list[Writes]]:
-    """Write each token, then read it: o_t = q_t M_t (Titans, eq. 11-15).
+    """Write each token into a linear memory, then read it: o_t = q_t M_t (Titans, eq. 11-15).
 
     Args:
         q: queries [N, T, D], float32 or float64 like everything else here.
@@ -58,6 +47,7 @@ def linear_memory(
         initial: what a reset sets the state to.
         resets: bool [N, T / chunk]; True sets the row's state to `initial` before that chunk.
         keep: give what was written, too, for later reads; an empty list without.
+        sums: what solves for errors and carries the state on.
 
     Returns:
         What the tokens read, [N, T, V], the state after the last one, and what was written.
@@ -67,79 +57,20 @@ def linear_memory(
             columns other than T / chunk.
     """
     check_chunks(q.shape[1], chunk, initial, resets)
-    if by_chunk_serves(q):
-        return _by_chunk(q, k, v, gates, state, chunk, initial, resets, keep)
     reads, kept = [q[:, :0] @ state.weights], []
     for part, size in parts(q.shape[1], chunk):
         some = Gates(*(chunked(gate[:, part], size) for gate in gates))
         keys, values = chunked(k[:, part], size), chunked(v[:, part], size)
-        writes, state = _scan(keys, values, some, state, initial, resets)
+        writes, state = _scan(keys, values, some, state, initial, resets, sums)
         reads.append(read_layer(chunked(q[:, part], size), writes).flatten(1, 2))
         if keep:
             kept.append(writes)
     return torch.cat(reads, 1), state, kept
 
 
-def _by_chunk(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gates: Gates,
-    state: LinearState,
-    chunk: int,
-    initial: LinearState | None,
-    resets: Tensor | None,
-    keep: bool,
-) -> tuple[Tensor, LinearState, list[Writes]]:
-    size, starts = finer(chunk), []
-    if initial is not None and resets is not None:
-        starts = [transposed(initial)]
-        resets = pad(resets[..., None], (0, chunk // size - 1)).flatten(1)
-    both, begin = transposed(state), 0
-    reads: list[Tensor] = []
-    kept: list[Writes] = []
-    for length, tokens in equal_chunks((q, k, v, *gates[:3]), size):
-        read, both, *written = by_chunk(tokens, [both], starts, resets, length, keep=keep)
-        part = slice(begin, begin := begin + read.shape[1])
-        reads.append(read)
-        if written:
-            some = Gates(*(gate[:, part] for gate in gates))
-            kept.append(writes_of(tokens[1], written[1], written[0], some, length))
-    return joined(reads, v), LinearState(*both.mT.chunk(2, -1)), kept
-
-
-def transposed(layer: tuple[Tensor, Tensor]) -> Tensor:
-    """M and S [N, D, V] of a layer, transposed and one above the other, [N, 2 V, D]."""
-    return torch.cat(layer, -1).mT.contiguous()
-
-
-def linear_step(
-    q: Tensor, k: Tensor, v: Tensor, gates: Gates, state: LinearState
-) -> tuple[Tensor, LinearState]:
-    """`linear_memory` for one token: q, k [N, D], v [N, V], gates [N] -> ([N, V], state)."""
-    error = apply(k, state.weights) - v
-    state = LinearState(*step_layer(*state, k, error, gates, gates.rate))
-    return apply(q, state.weights), state
-
-
 def surprise(k: Tensor, v: Tensor, state: LinearState) -> Tensor:
     """||k M - v||, how badly the memory knows each pair: [N, T, D], [N, T, V] -> [N, T]."""
     return torch.linalg.vector_norm(k @ state.weights - v, dim=-1)
-
-
-def apply(x: Tensor, weights: Tensor) -> Tensor:
-    """x [N, D] through each row's own weights [N, D, V] -> [N, V]."""
-    return (x[:, None] @ weights)[:, 0]
-
-
-def step_layer(
-    weights: Tensor, momentum: Tensor, inputs: Tensor, errors: Tensor, gates: Gates, rate: Tensor
-) -> tuple[Tensor, Tensor]:
-    """M, S [N, D, V] after one token with this layer's input [N, D] and output error [N, V]."""
-    keep, eta = gates.log_keep.exp(), gates.log_momentum.exp()
-    write = (rate[:, None] * inputs)[:, :, None] * errors[:, None]
-    momentum = eta[:, None, None] * momentum - write
-    return keep[:, None, None] * weights + momentum, momentum
 
 
 def coupling(k: Tensor, decay: Decay) -> Tensor:
@@ -175,6 +106,7 @@ def _scan(
     state: LinearState,
     initial: LinearState | None,
     resets: Tensor | None,
+    sums: Sums,
 ) -> tuple[Writes, LinearState]:
     """Whole chunks: all but the state is computed at once, then one kernel a chunk carries it on.
 
@@ -182,13 +114,13 @@ def _scan(
     """
     decay = decay_of(gates)
     found = twice(k, decay.found_keep, decay.found_carry)
-    solved = solve(coupling(k, decay), torch.cat([found, v], -1))
+    solved = solve(coupling(k, decay), torch.cat([found, v], -1), sums.substitute)
     known, missing = torch.split(solved, [2 * k.shape[-1], v.shape[-1]], -1)
     writes = _writes(k, decay, gates.rate)
     steps = _undisturbed(decay, k.shape[-1]) - writes @ known
     pushes = writes @ missing
     start = None if initial is None else torch.cat(initial, 1)
-    all_starts, stacked = carried_on(steps, pushes, torch.cat(state, 1), start, resets)
+    all_starts, stacked = carried_on(steps, pushes, torch.cat(state, 1), start, resets, sums.recur)
     errors = known @ all_starts - missing
     return shared(k, errors, all_starts, decay), LinearState(*stacked.chunk(2, 1))
 

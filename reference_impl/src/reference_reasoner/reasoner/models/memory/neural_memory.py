@@ -10,28 +10,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..layers.initial_weights import truncated_normal
 from ..layers.projection import Projection
-from ..layers.short_convolution import ShortConvolution, activated
-from ..trm_wrapper import truncated_normal
+from ..layers.short_convolution import ShortConvolution
 from .config import MemoryConfig
-from .deep import DeepState, Position, deep_step, read_deep
-from .gates import Gates
-from .gpu.gpu_kernels import kernels_serve
-from .linear import LinearState, linear_step
-from .native.fused import LayerWeights, fused_layer
-from .pairs import PairsByBlock, by_head
-from .scan import State, scan_memory
+from .gates import Gates, TokenGates
+from .heads import Heads
+from .native.whole_layer import LayerWeights, whole_layer
+from .routes import heads_of, scan_is_apart, unit_heads
+from .scan import Sequence, scan_memory
+from .sequential import deep_step, linear_step, read_deep
 from .sets import set_memory
-from .token_gates import TokenGates
+from .state import DeepState, LinearState, Position, State
 from .written import Written
-
-
-class Heads(NamedTuple):
-    """Queries, keys and values of each head, [N, T, D] in at least float32."""
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
 
 
 class MemoryCache(NamedTuple):
@@ -106,7 +97,7 @@ class NeuralMemory(nn.Module):
     ) -> tuple[Tensor, MemoryCache]:
         """`step` between its projections: [B, 1, 3 W] and gates [N, 1] -> [N, 1, D]."""
         mixed, tail = self.convolution.step(projected, cache.tail)
-        heads = Heads(*(each[:, 0] for each in self._heads(mixed)))
+        heads = Heads(*(each[:, 0] for each in unit_heads(mixed, self.config.heads)))
         given = Gates(*(each[:, 0] for each in gates))
         with torch.autocast(projected.device.type, enabled=False):
             read, state = self.write(heads, given, cache.state, position)
@@ -132,12 +123,9 @@ class NeuralMemory(nn.Module):
             return LinearState(weights[0], still[0])
         return DeepState(weights[0], still[0], weights[1], still[1], weights[0], weights[1])
 
-    def pairs(self, projected: Tensor, documents: Tensor | None = None) -> Heads:
-        """What the tokens [B, T, 3 W], projected by `qkv`, ask and write, one document or some."""
-        if documents is None and PairsByBlock.serves(projected):
-            given = (projected, self.convolution.weight, self.config.heads, 3)
-            return Heads(*PairsByBlock.apply(*given))  # type: ignore[no-untyped-call]
-        return self._heads(self.convolution(projected, documents))
+    def heads(self, projected: Tensor, documents: Tensor | None = None) -> Heads:
+        """Queries, keys and values of the tokens [B, T, 3 W] that `qkv` projected."""
+        return Heads(*heads_of(projected, self.convolution, self.config.heads, documents))
 
     def recall(
         self, x: Tensor, prefix: int, documents: Tensor | None
@@ -149,7 +137,7 @@ class NeuralMemory(nn.Module):
             raise ValueError("a memory that is written as a set takes no packed documents")
         projected = self.qkv(x)
         gates, state = self.gates(x), self.initial_state(len(x))
-        heads = self.pairs(projected)
+        heads = self.heads(projected)
         with torch.autocast(x.device.type, enabled=False):
             read, state = set_memory(*heads, gates, state, steps=self.config.set_steps)
         return self.output(read, x), self._cache(state, projected, prefix)
@@ -157,40 +145,48 @@ class NeuralMemory(nn.Module):
     def record(
         self, x: Tensor, prefix: int, documents: Tensor | None, *, keep: bool = True
     ) -> tuple[Tensor, MemoryCache, Written]:
-        """`recall` of a causal memory, and what it wrote, for memory_queries.py.
+        """`recall` of a causal memory, and what it wrote, for queries.py.
 
         The persistent tokens are a document of their own; they read and are not written.
         """
-        if torch.compiler.is_compiling() and documents is None and not keep:
-            fused = self._fused(x, prefix)
-            if fused is not None:
-                return *fused, Written(())
+        if documents is None and not keep:
+            whole = self._as_a_whole(x, prefix)
+            if whole is not None:
+                return *whole, Written(())
         projected, gates, state = self.qkv(x), self.gates(x), self.initial_state(len(x))
         later = projected
         if prefix:  # what is cut out of a tensor is copied on the way back
             later, gates = projected[:, prefix:], Gates(*(gate[:, prefix:] for gate in gates))
-        heads, how = self.pairs(later, documents), {"momentum": self.config.momentum, "keep": keep}
-        scan = scan_memory
-        if torch.compiler.is_compiling() and kernels_serve(heads.query):
-            from .scan_apart import scan_memory_apart as scan
+        config, heads = self.config, self.heads(later, documents)
+        given = Sequence(
+            heads, gates, state, documents, config.chunk, config.gradient, config.momentum, keep
+        )
         with torch.autocast(x.device.type, enabled=False):
-            read, after, written = scan(
-                heads, gates, state, documents, self.config.chunk, self.config.gradient, **how
-            )
+            read, after, written = self._scanned(given)
         if prefix:
             read = torch.cat([self._at_start(projected[:, :prefix], state), read], 1)
         return self.output(read, x), self._cache(after, projected, prefix), written
 
-    def _fused(self, x: Tensor, prefix: int) -> tuple[Tensor, MemoryCache] | None:
-        """`record` of one document by memory_fused.py, where that serves."""
+    def _scanned(self, given: Sequence) -> tuple[Tensor, State, Written]:
+        """The scan over chunks; compiled code on a GPU leaves it out of its graph."""
+        if scan_is_apart(given.heads.query):
+            from .scan_apart import scan_memory_apart
+
+            return scan_memory_apart(given)
+        return scan_memory(given)
+
+    def _as_a_whole(self, x: Tensor, prefix: int) -> tuple[Tensor, MemoryCache] | None:
+        """`record` of one document by a call of C for the whole layer; None where none serves."""
+        if not torch.compiler.is_compiling():
+            return None
         later, state, config = x[:, prefix:], self.initial_state(len(x)), self.config
         weights = LayerWeights(self.qkv.weight, self.convolution.weight, self.norm, self.out.weight)
-        fused = fused_layer(
+        whole = whole_layer(
             later, weights, self.gates, self.output, state, config.chunk, config.gradient
         )
-        if fused is None:
+        if whole is None:
             return None
-        out, after = fused
+        out, after = whole
         # decoding goes on from the last projections
         last = x[:, x.shape[1] - self.convolution.taps + 1 :]
         projected = self.qkv(torch.cat([x[:, :prefix], last], 1))
@@ -201,7 +197,7 @@ class NeuralMemory(nn.Module):
 
     def _at_start(self, projected: Tensor, state: State) -> Tensor:
         """What persistent tokens read, from projections [B, P, 3 W]: [N, P, D]."""
-        query = self.pairs(projected).query
+        query = self.heads(projected).query
         with torch.autocast(projected.device.type, enabled=False):
             return self.read(query, state)
 
@@ -213,13 +209,6 @@ class NeuralMemory(nn.Module):
         if isinstance(state, DeepState):
             return read_deep(query, state, gradient=self.config.gradient)
         return query @ state.weights
-
-    def _heads(self, mixed: Tensor) -> Heads:
-        """[B, T, 3 W] -> [N, T, D] each."""
-        query, key, value = by_head(activated(mixed), self.config.heads).unbind(0)
-        return Heads(
-            nn.functional.normalize(query, dim=-1), nn.functional.normalize(key, dim=-1), value
-        )
 
     def output(self, read: Tensor, x: Tensor) -> Tensor:
         """[N, T, D] -> [B, T, W]: each head's recall to one size, then mixed."""

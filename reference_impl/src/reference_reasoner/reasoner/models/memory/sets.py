@@ -16,12 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .deep import DeepState, read_deep
 from .features import features, features_backward
 from .gates import Gates
-from .linear import LinearState
-
-State = LinearState | DeepState
+from .sequential import read_deep
+from .state import DeepState, LinearState, State
 
 
 class _Pooled(NamedTuple):
@@ -46,7 +44,7 @@ def set_memory(
     """Write all tokens in `steps` inner steps, then let all of them read.
 
     The kind of state decides the kind of memory. A deep one is M(x) = n(phi(x W1)) W2 as in
-    memory_deep.py: W2 learns in the features of the W1 that it began with, while W1 takes its own
+    deep.py: W2 learns in the features of the W1 that it began with, while W1 takes its own
     steps with inner_rate, by its gradient at that W1 and the W2 of the step. The read uses both
     final layers, which are also the returned state's frozen ones. With many steps W1 moves away
     from the features that W2 was fitted to; one or two steps are meant.

@@ -4,7 +4,7 @@ B batch, P persistent tokens, T tokens, N = P + T rows, W width, H heads, D = W 
 At batch 1 a block is bound by how many kernels it launches. Attention, memory and both kinds of
 gates begin with a projection of the same input: their weights, one below the other, project it at
 once. Queries and keys turn together, and on a GPU a kernel does all of the memory between its
-projections (memory_set_cuda.py).
+projections (set_cuda.py).
 """
 
 import copy
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ..attention.attend import attend
 from ..attention.attention import Layout
 from ..attention.rotary import Angles, turned
+from ..attention.window_attention import attend
 from ..full_model import RecursiveReasoner
 from ..layers.feed_forward import rms
 from ..layers.projection import projected
-from ..memory.gpu.gpu_kernels import set_kernel_serves
 from ..memory.sets import set_memory
 from ..titans_mag import MagBlock
+from .set_launch import recalled, set_kernel_serves
 
 ALIGNED = 64
 """Columns of a product of matrices on a GPU are best a multiple of this."""
@@ -96,15 +96,13 @@ class FusedMagBlock(nn.Module):
         memory = self.memory
         depth, features = memory.config.depth, memory.config.features
         if set_kernel_serves(pairs, depth=depth, width=memory.head_width, features=features):
-            from ..memory.gpu.set_launch import recalled
-
             out: Tensor = memory.out(recalled(pairs, gates, memory))
             return out
         kind = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             state = memory.initial_state(len(x))
             gated = memory.gates.of_logits(gates.to(kind))
-            read, _ = set_memory(*memory.pairs(pairs), gated, state, steps=memory.config.set_steps)
+            read, _ = set_memory(*memory.heads(pairs), gated, state, steps=memory.config.set_steps)
         return memory.output(read, x)
 
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from ..attention.attention import Place
 from ..block_cache import BlockCache
 from ..full_model import RecursiveReasoner
-from ..memory.deep import DeepState, Position, freeze
 from ..memory.neural_memory import MemoryCache
+from ..memory.sequential import freeze
+from ..memory.state import DeepState, Position
 from ..titans_mag import MagBlock
 from .cuda_graph import Capture, captured
 from .decoding import BlockStep, DecodeState, causal_blocks, step

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from .attend import sight
+from .window_mask import sight
 
 _flex_attention = torch.compile(flex_attention)
 _create_block_mask = torch.compile(create_block_mask)  # uncompiled it stores the [N, N] mask

@@ -3,10 +3,11 @@
 That import takes as long as torch's own, and most commands compile nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -31,3 +32,14 @@ def operator(
     torch.library.register_fake(name, shaped or compute)
     space, _, short = name.partition("::")
     return getattr(getattr(torch.ops, space), short)
+
+
+def own_memory(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
+    """Copy an operator's results where they must not share memory, or do not lie row by row."""
+    # the size is asked for so that torch.compile need not know it
+    return [
+        x.clone(memory_format=torch.contiguous_format)
+        if any(x is y for y in given) or x.untyped_storage().nbytes() != x.numel() * x.itemsize
+        else x.contiguous()
+        for x in results
+    ]

@@ -5,7 +5,7 @@ W width.
 
 from torch import Tensor, nn
 
-from ..trm_wrapper import truncated_normal
+from .initial_weights import truncated_normal
 from .projection import Projection
 
 EPSILON = 1e-5

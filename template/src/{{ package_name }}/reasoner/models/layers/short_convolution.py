@@ -6,7 +6,7 @@ B batch, T tokens, C channels, K taps.
 import torch
 from torch import Tensor, nn
 
-from ..trm_wrapper import truncated_normal
+from .initial_weights import truncated_normal
 
 
 class ShortConvolution(nn.Module):

@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ..layers.projection import projected
-from ..layers.short_convolution import activated
 from .neural_memory import NeuralMemory
-from .pairs import PairsByBlock, by_head
-from .scan import State
+from .routes import heads_of, unit_heads
+from .state import State
 from .written import Written, read_written
 
 
@@ -65,7 +63,7 @@ def read_next(memory: NeuralMemory, queries: Tensor, cache: QueryCache) -> tuple
     The first application has written the token; reads are for `NeuralMemory.output`.
     """
     mixed, tail = memory.convolution.step(queries, cache.tail)
-    query = _unit(memory, mixed)
+    (query,) = unit_heads(mixed, memory.config.heads, 1)
     with torch.autocast(queries.device.type, enabled=False):
         return memory.read(query, cache.state), tail
 
@@ -76,15 +74,5 @@ def project_queries(memory: NeuralMemory, x: Tensor) -> Tensor:
 
 
 def _queries(memory: NeuralMemory, projected: Tensor, documents: Tensor | None) -> Tensor:
-    """[B, T, W], one document or some -> [N, T, D]."""
-    if documents is None and PairsByBlock.serves(projected):
-        taps = memory.convolution.weight[: projected.shape[-1]]
-        given = (projected, taps, memory.config.heads, 1)
-        (query,) = PairsByBlock.apply(*given)  # type: ignore[no-untyped-call]
-        found: Tensor = query
-        return found
-    return _unit(memory, memory.convolution(projected, documents))
-
-
-def _unit(memory: NeuralMemory, mixed: Tensor) -> Tensor:
-    return normalize(by_head(activated(mixed), memory.config.heads, 1)[0], dim=-1)
+    """The queries' heads of projections [B, T, W], one document or some -> [N, T, D]."""
+    return heads_of(projected, memory.convolution, memory.config.heads, documents, kinds=1)[0]

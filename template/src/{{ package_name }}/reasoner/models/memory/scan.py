@@ -3,55 +3,61 @@
 B batch, H heads, N = B H rows, T tokens, D head width.
 """
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from ..layers.document_layout import DocumentLayout
-from .deep import DeepState, Gradient, deep_memory
 from .gates import Gates
-from .gpu.gated_delta import gated_delta_memory
-from .gpu.gpu_kernels import delta_kernels_serve
-from .linear import LinearState, linear_memory
+from .heads import Heads
+from .routes import scan_deep, scan_linear
+from .state import DeepState, Gradient, State
 from .written import DeepWrites, Writes, Written
 
-State = LinearState | DeepState
+
+class Sequence(NamedTuple):
+    """What a scan over whole sequences is given."""
+
+    heads: Heads
+    """[N, T, D] each."""
+    gates: Gates
+    """[N, T] each."""
+    state: State
+    """That with which every document begins."""
+    documents: Tensor | None
+    """int64 [B, T], nondecreasing; None for one document a row."""
+    chunk: int
+    """Tokens that are computed together."""
+    gradient: Gradient
+    momentum: bool = True
+    """Whether a gate eta may be above 0: a linear memory where none is has faster kernels."""
+    keep: bool = False
+    """Whether what is written is kept for later reads."""
 
 
-def scan_memory(
-    heads: tuple[Tensor, Tensor, Tensor],
-    gates: Gates,
-    state: State,
-    documents: Tensor | None,
-    chunk: int,
-    gradient: Gradient,
-    *,
-    momentum: bool = True,
-    keep: bool = False,
-) -> tuple[Tensor, State, Written]:
-    """Query, key and value [N, T, D] and `documents` int64 [B, T] or None -> reads, state, writes.
+def scan_memory(given: Sequence) -> tuple[Tensor, State, Written]:
+    """Write and read whole sequences: the reads [N, T, D], the state after them, the writes.
 
-    `state` is that with which every document begins; the one after is of use without documents
-    only. Without `keep` nothing of the writes is kept. `momentum` is whether a gate eta may be
-    above 0: a linear memory where none is has faster kernels on a GPU.
+    The state is of use without documents only; without `keep` nothing of the writes is kept.
     """
+    (q, k, v), gates, state, documents, chunk, *_ = given
     layout = resets = None
-    q, k, v = heads
     if documents is not None:
         by_row = documents.repeat_interleave(len(q) // len(documents), 0)
         layout = DocumentLayout.of(by_row, chunk)
-        (q, k, v), resets = (layout.spread(each) for each in heads), layout.resets
+        (q, k, v), resets = (layout.spread(each) for each in (q, k, v)), layout.resets
         gates = Gates(*(layout.spread(each) for each in gates))
     after: State
     kept: list[Writes] | list[DeepWrites] = []
     if isinstance(state, DeepState):
-        read, after, kept = deep_memory(
+        read, after, kept = scan_deep(
             q, k, v, gates, state,
-            chunk=chunk, gradient=gradient, initial=state, resets=resets, keep=keep,
+            chunk=chunk, gradient=given.gradient, initial=state, resets=resets, keep=given.keep,
         )  # fmt: skip
-    elif not (momentum or keep) and delta_kernels_serve(q, resets):
-        read, after = gated_delta_memory(q, k, v, gates, state)
     else:
-        read, after, kept = linear_memory(
-            q, k, v, gates, state, chunk=chunk, initial=state, resets=resets, keep=keep
-        )
-    written = Written(tuple(kept), layout) if keep else Written(())
+        read, after, kept = scan_linear(
+            q, k, v, gates, state, chunk=chunk, initial=state, resets=resets, keep=given.keep,
+            momentum=given.momentum,
+        )  # fmt: skip
+    written = Written(tuple(kept), layout) if given.keep else Written(())
     return (read if layout is None else layout.gather(read)), after, written

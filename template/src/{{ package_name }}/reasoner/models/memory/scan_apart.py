@@ -1,7 +1,7 @@
-"""`scan_memory` for compiled code on a GPU: called as it is, and not looked into.
+"""The scan over chunks for compiled code on a GPU: called as it is, and not looked into.
 
-Compiled as a part of a block it would be unrolled over all chunks, without the kernels that it has
-of its own. What comes before it in a block and after it is compiled all the same.
+What comes before it in a block and after it is compiled all the same. Importing this file imports
+the compiler.
 """
 
 import torch

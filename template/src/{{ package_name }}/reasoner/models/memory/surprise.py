@@ -7,10 +7,11 @@ B batch, P persistent tokens, T tokens, H heads, W width, D head width. The surp
 import torch
 from torch import Tensor
 
-from .deep import DeepState, found_by
 from .gates import Gates
-from .neural_memory import Heads, NeuralMemory
-from .scan import State
+from .heads import Heads
+from .neural_memory import NeuralMemory
+from .sequential import found_by
+from .state import DeepState, State
 
 
 def set_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> tuple[Tensor, Tensor]:
@@ -19,7 +20,7 @@ def set_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> tuple[T
     x [B, P + T, W] is the layer's input. The persistent tokens are written, too.
     """
     batch = len(x)
-    pairs = memory.pairs(memory.qkv(x))
+    pairs = memory.heads(memory.qkv(x))
     _, cache = memory.recall(x, prefix, None)
     before, after = (
         _surprise(memory, pairs.key, pairs.value, state)[:, prefix:]
@@ -35,7 +36,7 @@ def token_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> Tenso
     as many steps as there are tokens.
     """
     x = x[:, prefix:]
-    pairs, gates = memory.pairs(memory.qkv(x)), memory.gates(x)
+    pairs, gates = memory.heads(memory.qkv(x)), memory.gates(x)
     state = memory.initial_state(len(x))
     found = []
     for place in range(x.shape[1]):

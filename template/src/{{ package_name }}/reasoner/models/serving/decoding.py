@@ -17,8 +17,8 @@ from torch import Tensor
 from ..attention.attention import Place
 from ..block_cache import BlockCache
 from ..full_model import RecursiveReasoner
-from ..memory.deep import Position
 from ..memory.queries import Recorded
+from ..memory.state import Position
 from ..titans_mag import MagBlock
 from ..trm_wrapper import Begin, Net, deep_recursion
 

@@ -5,22 +5,30 @@ it launches, as a grid is at batch 1 (fused_block.py): attention, memory and bot
 project the same input, and what attention and memory end with are two products of one shape.
 """
 
+import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ..attention.attention import AttentionCache, Place
 from ..block_cache import BlockCache, take_token
 from ..full_model import RecursiveReasoner
+from ..layers.compile_time import known_when_compiling
 from ..layers.feed_forward import rms
 from ..layers.projection import projected
-from ..memory.deep import DeepState, Position, begins_chunk, freeze
-from ..memory.gpu.gpu_kernels import step_kernels_serve
+from ..layers.triton_support import TILES, current_gpu, kernels_run, on_kernels_gpu
+from ..layers.twin_check import agrees, apart
+from ..memory.config import MemoryConfig
+from ..memory.gpu.linear_launch import CHUNK, ROWS, WIDTH, normal_numbers
 from ..memory.neural_memory import MemoryCache
 from ..memory.queries import QueryCache
-from ..titans_mag import MagBlock
+from ..memory.sequential import begins_chunk, freeze
+from ..memory.state import DeepState, Position
+from ..titans_mag import BackboneConfig, MagBlock
 from .decoding import BlockStep, causal_blocks
 from .fused_block import stacked
 
@@ -139,3 +147,65 @@ def fused_steps(model: RecursiveReasoner, step: Step = FusedStep.step) -> BlockS
         return step(own[block], x, cache, position, place)
 
     return fused
+
+
+def step_kernels_serve(
+    columns: Tensor, keys: Tensor, state: Sequence[Tensor], *, exact: bool
+) -> bool:
+    """Whether kernels do what a decoded token does between its projections, columns [B, 1, ...].
+
+    `keys` [B, H, R, D] are attention's cache, `state` the memory's, whose gradients are `exact`.
+    A head of either fits a program, all lie row by row, and nobody asks for a gradient, which the
+    kernels have not.
+    """
+    weights, widths = state[0], {keys.shape[-1], *state[0].shape[1:]}
+    fits = widths <= {*TILES} and weights.shape[1] * weights.shape[2] <= 8192
+    kinds = columns.dtype == keys.dtype and weights.dtype == torch.float32
+    fits = fits and all(each.is_contiguous() for each in (keys, *state))
+    formula = exact or len(state) == 2  # a linear memory has one
+    served = fits and kinds and formula and on_kernels_gpu(columns)
+    return served and not torch.is_grad_enabled() and _runs()
+
+
+@known_when_compiling
+def _runs() -> bool:
+    return kernels_run() and step_kernels_agree(current_gpu())
+
+
+@functools.cache
+def step_kernels_agree(device: torch.device) -> bool:
+    """Whether the kernels of a decoded token give torch's numbers; a warning says where not."""
+    return agrees(device, _errors, "the kernels of a decoded token do not serve")
+
+
+def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
+    normal, of_memory = normal_numbers(device), MemoryConfig(heads=2, depth=2, features=128)
+    config = BackboneConfig(width=2 * WIDTH, heads=2, causal=True, window=CHUNK, memory=of_memory)
+    with torch.random.fork_rng(devices=[]):
+        block = MagBlock(config)
+    fused = FusedStep(block.to(device).eval())
+    keys, values = normal(2, ROWS, 2, CHUNK, WIDTH)
+    seen = torch.full_like(keys[0, 0, 0, 0], CHUNK // 2, dtype=torch.int64)
+    visible = torch.arange(CHUNK, device=keys.device) < seen
+    attention = AttentionCache(keys, values, visible, seen, prefix=0, room=0)
+    place = block.attention.next_place(attention)
+    first, second = (2 * ROWS, WIDTH, of_memory.features), (2 * ROWS, of_memory.features, WIDTH)
+    state = DeepState(*(normal(*shape) for shape in (first, first, second, second, first, second)))
+    taps = of_memory.convolution - 1
+    kinds: tuple[MemoryCache | QueryCache, ...] = (
+        MemoryCache(state, normal(ROWS, taps, 3 * config.width)),
+        QueryCache(state, normal(ROWS, taps, config.width)),
+    )
+    for kept in kinds:
+        columns = normal(ROWS, 1, fused.columns_for(BlockCache(attention, kept)))
+        same = copy.deepcopy(attention), copy.deepcopy(kept)
+        found = fused.heads_by_kernels(columns, attention, kept, place)
+        exact = fused.heads_by_operators(columns, *same, None, place)
+        both = zip(_floats(found, attention, kept), _floats(exact, *same), strict=True)
+        yield "a decoded token", max(apart(*each) for each in both)
+
+
+def _floats(*found: Any) -> list[Tensor]:
+    """The tensors of numbers that are not whole."""
+    leaves = [each for each in tree_leaves(found) if isinstance(each, Tensor)]
+    return [each for each in leaves if each.is_floating_point()]

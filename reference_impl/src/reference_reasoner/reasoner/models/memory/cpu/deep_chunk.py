@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from ..features import EPSILON
-from .chunk import (
+from .gate_products import Spread
+from .linear_chunk import (
     Kept,
     both,
     by_both,
@@ -23,7 +24,6 @@ from .chunk import (
     faded,
     weighted,
 )
-from .products import Spread
 
 Written = tuple[list[Tensor], list[Tensor]]
 """Of one chunk: what it began with, [N, ...], and what its tokens wrote, [N, C, ...]."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ...layers.compile_time import known_when_compiling
 
-SOURCES = Path(__file__).with_name("native")
+SOURCES = Path(__file__).with_name("c")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-fopenmp")
 LONGEST_BUILD_S = 120
 UNIT = 16

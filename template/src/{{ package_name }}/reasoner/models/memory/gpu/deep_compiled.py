@@ -1,7 +1,7 @@
 """A chunk of the exact deep memory on a GPU, its products and what is around them compiled.
 
 A chunk is 55 kernels that each wait for the one before; compiled it is about 15, with one more
-between the halves, which solves for the errors (memory_sequential.py).
+between the halves, which solves for the errors (solve.py).
 """
 
 import functools
@@ -12,25 +12,28 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
 from ...layers.twin_check import agrees, apart
-from ..deep_writes import DeepChunk, Left, asked, exact_chunk, told
+from ..deep import ChunkWrites, DeepChunk, error_system, exact_chunk, write_layers
 from ..gates import Gates, decay_of
+from ..solve import Substitution, substitution
 
-_asked, _told = torch.compile(asked, dynamic=False), torch.compile(told, dynamic=False)
+_system = torch.compile(error_system, dynamic=False)
+_write = torch.compile(write_layers, dynamic=False)
 
 
-def compiled_chunk(part: DeepChunk, first: Tensor, second: Tensor) -> tuple[Left, Tensor, Tensor]:
-    """`exact_chunk`."""
-    return exact_chunk(part, first, second, asked=_asked, told=_told)
+def compiled_chunk(
+    part: DeepChunk, first: Tensor, second: Tensor, *, substitute: Substitution = substitution
+) -> tuple[ChunkWrites, Tensor, Tensor]:
+    """Write one chunk of the deep memory as `exact_chunk` does, its halves compiled."""
+    return exact_chunk(part, first, second, system=_system, write=_write, substitute=substitute)
 
 
 @functools.cache
 def chunk_agrees(device: torch.device) -> bool:
-    """Whether it gives what `exact_chunk` gives; where it does not, a warning says why."""
+    """Whether the compiled chunk of the deep memory gives the eager numbers; a warning if not."""
     return agrees(device, _errors, "a compiled chunk of the deep memory does not serve")
 
 
 def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
-    """Of both layers after a chunk."""
     given = _example(device)
     (_, *found), (_, *exact) = compiled_chunk(*given), exact_chunk(*given)
     for name, one, other in zip(("its first layer", "its second layer"), found, exact, strict=True):
@@ -38,7 +41,7 @@ def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
 
 
 def _example(device: torch.device) -> tuple[DeepChunk, Tensor, Tensor]:
-    """2 rows, a chunk of 16 tokens, heads 16 wide, 32 features."""
+    """An example of a deep memory's chunk: 2 rows, 16 tokens, heads 16 wide, 32 features."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .products import Spread
+from .gate_products import Spread
 
 
 class Kept(NamedTuple):

@@ -4,7 +4,7 @@ B batch, T tokens in whole chunks, I numbers a token, H heads, D head width, W =
 N = B H rows, O outputs. Queries, keys and values of all tokens are as large as everything else
 together, and no cache of a CPU holds them: here a chunk's are made when the chunk's turn comes, in
 both passes. So are, on the way forward, the projections that they come from; training alone writes
-those down. Without gradients C computes gates and output, too. The folder native/ does it.
+those down. Without gradients C computes gates and output, too. The folder c/ does it.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...layers.compile_time import operator
+from ...layers.compile_time import operator, own_memory
 from ...layers.projection import projected_backward
-from ..cpu.operators import count_results, finer, own
-from ..deep import DeepState, Gradient
-from ..linear import LinearState
-from ..scan import State
-from ..token_gates import TokenGates
+from ..cpu.chunks import count_results, finer
+from ..gates import TokenGates
+from ..state import DeepState, Gradient, LinearState, State
 from .calls import native_backward, native_forward, native_serves
 from .layer import native_gates, native_output
 from .library import UNIT
@@ -31,7 +29,7 @@ _NAMES = __name__.replace(".", "_")
 
 
 class LayerWeights(NamedTuple):
-    """Those of a memory's layer that are no gates and no state."""
+    """The weights of a memory's layer beside its gates and its state."""
 
     matrix: Tensor
     """[3 W, I]: queries, keys and values."""
@@ -43,7 +41,7 @@ class LayerWeights(NamedTuple):
     """[O, W]."""
 
 
-def fused_layer(
+def whole_layer(
     x: Tensor,
     weights: LayerWeights,
     gates: TokenGates,
@@ -52,7 +50,7 @@ def fused_layer(
     chunk: int,
     gradient: Gradient,
 ) -> tuple[Tensor, State] | None:
-    """x [B, T, I] -> what the layer gives [B, T, O], the state after it.
+    """Compute a whole memory layer by C: x [B, T, I] -> [B, T, O], and the state after it.
 
     None where it does not serve: in eager code, in other precisions, for T that is not whole
     chunks, and as `native_serves` says. `output` makes [B, T, O] of reads [N, T, D] and x.
@@ -78,24 +76,24 @@ def fused_layer(
 
 
 def _states(state: State) -> list[Tensor]:
-    """As C has them: weights and beside them momentum, [N, D, 2 F] and [N, K, 2 V]."""
+    """The states as a layer's C has them: weights beside momentum, [N, D, 2 F] and [N, K, 2 V]."""
     count = 4 if isinstance(state, DeepState) else 2
     return [torch.cat((state[i], state[i + 1]), -1) for i in range(0, count, 2)]
 
 
 def _state(found: Sequence[Tensor], count: int) -> State:
-    """What C gives after the reads."""
+
     weights = [x for both in found[:count] for x in both.chunk(2, -1)]
     return LinearState(*weights) if count == 1 else DeepState(*weights, *found[2:4])
 
 
 def _turned(states: Sequence[Tensor]) -> list[Tensor]:
-    """As memory_native.py takes and gives them, without a copy."""
+
     return [x.mT for x in states]
 
 
 def _serves(x: Tensor, parameters: Sequence[Tensor], states: Sequence[Tensor], chunk: int) -> bool:
-    """Whether these are compiled, float32 and of sizes that C takes."""
+    """Whether a whole layer can be one call of C: compiled, float32, sizes that C takes."""
     if not torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     (_, length, inputs), (matrix, taps, _, out) = x.shape, parameters[:4]
@@ -110,7 +108,7 @@ def _forward(tokens: list[Tensor], states: list[Tensor], heads: int, chunk: int)
         tokens, _turned(states), [], None, chunk, training=True, keep=False, heads=heads
     )
     after = count_results(len(states)) - 1
-    return own([read, *_turned(found[:after]), *found[after:]], states)
+    return own_memory([read, *_turned(found[:after]), *found[after:]], states)
 
 
 def _backward(
@@ -120,7 +118,7 @@ def _backward(
     given = [by_read, *_turned(by_states)]
     found = native_backward(tokens, None, saved, given, heads)
     states = len(found) - len(tokens) + 1  # x and its matrix give way to what they project to
-    return own([*found[:-states], *_turned(found[-states:])], grads)
+    return own_memory([*found[:-states], *_turned(found[-states:])], grads)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
@@ -158,7 +156,7 @@ def _layer(
         tokens, _turned(states), [], None, at_once, training=False, keep=False, heads=heads,
         logs=False,
     )  # fmt: skip
-    return own([native_output(read, norm, out, heads, at_once), *_turned(found)], states)
+    return own_memory([native_output(read, norm, out, heads, at_once), *_turned(found)], states)
 
 
 # what the results look like follows from the same steps on tensors without numbers

@@ -1,7 +1,7 @@
 """Queries, keys and values from projections, block of tokens after block, for CPUs.
 
 B batch, T tokens, H heads, D head width, W = H D, K taps, N = B H rows. The same as
-`NeuralMemory._heads` after `ShortConvolution`: convolve, SiLU, split into heads, and scale queries
+`unit_heads` after `ShortConvolution`: convolve, SiLU, split into heads, and scale queries
 and keys to length 1. Done whole, that is a dozen passes over tensors that no cache holds; here a
 block goes through all of it at once, and again, the other way round, in the backward pass, which
 keeps nothing but the projections.
@@ -15,21 +15,24 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
+from ..heads import by_head, together
+
 BLOCK = 128
 """Tokens of a block: some hundred KB a row at the widths of the presets."""
 SHORTEST = 1e-12
 """What a length is at least divided by, as in torch.nn.functional.normalize."""
 
 
-class PairsByBlock(torch.autograd.Function):
-    """(projections [B, T, 3 W], taps [3 W, K], heads, 3) -> query, key, value [N, T, D].
+class HeadsByBlock(torch.autograd.Function):
+    """The memory's heads on a CPU, convolved, activated and scaled a block of tokens at a time.
 
-    With (projections [B, T, W], taps [W, K], heads, 1) it is the query alone.
+    (projections [B, T, 3 W], taps [3 W, K], heads, 3) -> query, key, value [N, T, D]; with
+    (projections [B, T, W], taps [W, K], heads, 1) the query alone.
     """
 
     @staticmethod
     def serves(projected: Tensor) -> bool:
-        """Whether it can stand in: on a CPU, in the precision that the memory computes in."""
+        """Whether heads are made block by block: on a CPU, eager, in the memory's precision."""
         eager = not torch.compiler.is_compiling()
         return eager and projected.device.type == "cpu" and projected.dtype.itemsize >= 4
 
@@ -37,7 +40,7 @@ class PairsByBlock(torch.autograd.Function):
     def forward(
         ctx: Any, projected: Tensor, taps: Tensor, heads: int, kinds: int
     ) -> tuple[Tensor, ...]:
-        """Block after block."""
+        """Make the heads of one block of tokens after another."""
         batch, tokens, channels = projected.shape
         taps = taps.T.contiguous()  # a tap's weights side by side
         whole = projected.new_empty(kinds, batch * heads, tokens, channels // kinds // heads)
@@ -54,7 +57,7 @@ class PairsByBlock(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """Block after block, through what the block was made of again."""
+        """Go back block after block, through what each was made of again."""
         projected, taps = ctx.saved_tensors
         grad_projected, grad_taps = torch.empty_like(projected), torch.zeros_like(taps)
         for start, stop in _blocks(projected.shape[1]):
@@ -73,28 +76,13 @@ class PairsByBlock(torch.autograd.Function):
         return grad_projected, grad_taps.T, None, None
 
 
-def by_head(x: Tensor, heads: int, kinds: int = 3) -> Tensor:
-    """[B, T, kinds W] -> [kinds, N, T, D]."""
-    batch, tokens, channels = x.shape
-    width = channels // kinds // heads
-    split = x.view(batch, tokens, kinds, heads, width).permute(2, 0, 3, 1, 4)
-    return split.reshape(kinds, batch * heads, tokens, width)
-
-
-def together(x: Tensor, batch: int) -> Tensor:
-    """[kinds, N, T, D] -> [B, T, kinds W]: the way back from `by_head`."""
-    kinds, _, tokens, width = x.shape
-    split = x.view(kinds, batch, -1, tokens, width).permute(1, 3, 0, 2, 4)
-    return split.reshape(batch, tokens, -1)
-
-
 def _blocks(tokens: int) -> Iterator[tuple[int, int]]:
     for start in range(0, tokens, BLOCK):
         yield start, min(start + BLOCK, tokens)
 
 
 def _convolved(x: Tensor, taps: Tensor, start: int, stop: int) -> Tensor:
-    """Tokens `start` to `stop` of the causal convolution of x [B, T, C]."""
+    """Convolve a block of tokens, `start` to `stop` of x [B, T, C], causally."""
     total = x[:, start:stop] * taps[0]
     for tap in range(1, min(len(taps), stop)):
         late = max(0, tap - start)
@@ -107,7 +95,7 @@ def _length(x: Tensor) -> Tensor:
 
 
 def _along_sphere(grad: Tensor, x: Tensor) -> None:
-    """Make it the gradient at x of <x / |x|, grad>: what lies along x is lost with the length."""
+    """Make `grad` the gradient of scaling x to length 1: what lies along x is lost."""
     length = _length(x)
     along = (x * grad).sum(-1, keepdim=True).div_(length.square())
     grad.addcmul_(x, along.mul_(length > SHORTEST), value=-1).div_(length)

@@ -1,9 +1,10 @@
-"""The memories of memory_by_chunk.py as autograd sees them, and as torch.compile does.
+"""The exact memories on CPUs as one operator, to autograd and to torch.compile: chunk after chunk.
 
 To both a whole pass is one operation, with another one on the way back. torch.compile then fuses
 what stands around it: the chunks themselves would be thousands of small kernels to it, and
 written for all chunks at once, as elsewhere, their tensors are larger than the caches of a CPU.
-Under torch.compile, which needs the machine's compiler anyway, the chunks are memory_native.py's.
+In eager code the chunks are cpu/chunks.py's; under torch.compile, which needs the machine's
+compiler anyway, those of native/calls.py where that serves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,35 +13,34 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
-from ...layers.compile_time import operator
-from ..native.calls import native_backward, native_forward, native_serves
-from .by_chunk import (
+from ..layers.compile_time import operator, own_memory
+from .cpu.chunks import (
     Tokens,
+    count_results,
     deep_backward,
     deep_forward,
+    finer,
     linear_backward,
     linear_forward,
 )
+from .gates import Gates
+from .native.calls import native_backward, native_forward, native_serves
+from .state import DeepState, LinearState
+from .written import DeepWrites, Writes, writes_of
 
 _NAMES = __name__.replace(".", "_")
 """Where operators live: projects of two names may meet in one process."""
-FINE = 32
-"""Tokens of a chunk of the linear memory: the work within chunks grows with their length."""
 
 
 def by_chunk_serves(x: Tensor) -> bool:
-    """Whether the chunks are computed here, one by one: on CPUs."""
+    """Whether the operator over chunks computes a memory of x: on CPUs."""
     return x.device.type == "cpu"
 
 
-def finer(chunk: int) -> int:
-    """The chunks that are computed at once instead, where that changes the speed alone."""
-    return chunk if chunk % FINE else FINE
-
-
-def equal_chunks(tokens: Sequence[Tensor], chunk: int) -> Iterator[tuple[int, list[Tensor]]]:
-    """(length of a chunk, inputs of all tokens of whole chunks); and those of a shorter last one.
+def _equal_chunks(tokens: Sequence[Tensor], chunk: int) -> Iterator[tuple[int, list[Tensor]]]:
+    """The chunk length and inputs of all whole chunks, then those of a shorter last one.
 
     `tokens` are [N, T, ...]; whole, they are not cut, which would be copied on the way back.
     """
@@ -55,11 +55,79 @@ def equal_chunks(tokens: Sequence[Tensor], chunk: int) -> Iterator[tuple[int, li
         yield length - whole, [x[:, whole:] for x in tokens]
 
 
-def joined(reads: Sequence[Tensor], v: Tensor) -> Tensor:
-    """What all tokens read, [N, T, V]; without tokens as empty as the values."""
+def _joined(reads: Sequence[Tensor], v: Tensor) -> Tensor:
+    """Join what the chunks read into [N, T, V]; without tokens as empty as the values."""
     if len(reads) == 1:
         return reads[0]
     return torch.cat([*reads], 1) if reads else torch.empty_like(v)
+
+
+def linear_by_chunk(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: Gates,
+    state: LinearState,
+    *,
+    chunk: int,
+    initial: LinearState | None,
+    resets: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, LinearState, list[Writes]]:
+    """Compute `linear_memory` of tokens [N, T, ...] chunk after chunk, for CPUs."""
+    size, starts = finer(chunk), []
+    if initial is not None and resets is not None:
+        starts = [_transposed(initial)]
+        resets = pad(resets[..., None], (0, chunk // size - 1)).flatten(1)
+    both, begin = _transposed(state), 0
+    reads: list[Tensor] = []
+    kept: list[Writes] = []
+    for length, tokens in _equal_chunks((q, k, v, *gates[:3]), size):
+        read, both, *written = by_chunk(tokens, [both], starts, resets, length, keep=keep)
+        part = slice(begin, begin := begin + read.shape[1])
+        reads.append(read)
+        if written:
+            some = Gates(*(gate[:, part] for gate in gates))
+            kept.append(writes_of(tokens[1], written[1], written[0], some, length))
+    return _joined(reads, v), LinearState(*both.mT.chunk(2, -1)), kept
+
+
+def deep_by_chunk(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: Gates,
+    state: DeepState,
+    *,
+    chunk: int,
+    initial: DeepState | None,
+    resets: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, DeepState, list[DeepWrites]]:
+    """Compute `deep_memory`, exact, of tokens [N, T, ...] chunk after chunk, for CPUs."""
+    starts = []
+    if initial is not None and resets is not None:
+        starts = [_transposed(initial[:2]), _transposed(initial[2:4])]
+    states = [_transposed(state[:2]), _transposed(state[2:4])]
+    frozen, begin = [*state[4:]], 0
+    reads: list[Tensor] = []
+    kept: list[DeepWrites] = []
+    for length, tokens in _equal_chunks((q, k, v, *gates[:3], gates.inner_rate / chunk), chunk):
+        read, *found = by_chunk(tokens, states, starts, resets, length, keep=keep)
+        part = slice(begin, begin := begin + read.shape[1])
+        reads.append(read)
+        states, frozen = found[:2], [x.mT for x in found[2:4]]
+        if keep:
+            first, second, keys, errors = found[4:]
+            some = Gates(*(gate[:, part] for gate in gates))
+            kept.append(DeepWrites(first.mT, writes_of(keys, errors, second, some, length)))
+    weights = (x for both in states for x in both.mT.chunk(2, -1))
+    return _joined(reads, v), DeepState(*weights, *frozen), kept
+
+
+def _transposed(layer: tuple[Tensor, Tensor]) -> Tensor:
+    """M and S [N, D, V] of a layer, transposed and one above the other, [N, 2 V, D]."""
+    return torch.cat(layer, -1).mT.contiguous()
 
 
 def by_chunk(
@@ -71,7 +139,7 @@ def by_chunk(
     *,
     keep: bool = False,
 ) -> list[Tensor]:
-    """What the tokens read, and the states after them.
+    """Compute a pass over whole chunks as one operator: what the tokens read, and the states after.
 
     Args:
         tokens: those of `Tokens`, whole chunks; and a deep memory's inner rate.
@@ -80,7 +148,7 @@ def by_chunk(
         initial: what resets set the states to; none without resets.
         resets: bool, a column for each chunk.
         chunk: tokens that are computed together.
-        keep: add what was written, see memory_by_chunk.py.
+        keep: add what was written, see cpu/chunks.py.
     """
     if torch.compiler.is_compiling():
         given = [*tokens, *states, *initial]
@@ -90,12 +158,6 @@ def by_chunk(
         return found[: count_results(len(states), keep)]
     sizes = len(tokens), len(states)
     return [*_ByChunk.apply(resets, chunk, keep, sizes, *tokens, *states, *initial)]  # type: ignore[no-untyped-call]
-
-
-def count_results(states: int, keep: bool = False) -> int:
-    """Results before those that the backward pass needs: reads, and of as many states."""
-    written = 2 * states * keep
-    return written + (2 if states == 1 else 5)
 
 
 def _forward(
@@ -122,14 +184,14 @@ def _forward(
 def _backward(
     rates: Sequence[Tensor], resets: Tensor | None, saved: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Gradients of the tokens, the states and the initial ones, one after the other."""
+    """The torch form's gradients of tokens, states and initial states, one after the other."""
     if len(rates) == 1:
         return linear_backward(rates[0], resets, saved, grads)
     return deep_backward((rates[0], rates[1]), resets, saved, grads)
 
 
 class _ByChunk(torch.autograd.Function):
-    """(resets, chunk, keep, (number of tokens' inputs, of states), *tokens, *states, *initial)."""
+    """The chunks to autograd in eager code: one operation, its gradient written out."""
 
     @staticmethod
     def forward(
@@ -158,14 +220,13 @@ class _ByChunk(torch.autograd.Function):
 
 
 def _rates(tokens: Sequence[Tensor]) -> Sequence[Tensor]:
-    """theta, and a deep memory's inner rate."""
+    """The step sizes among the operator's inputs: theta, and a deep memory's inner rate."""
     return [tokens[3], *tokens[6:]]
 
 
 def _apart(
     given: Sequence[Tensor], sizes: tuple[int, int]
 ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
-    """Tokens, states and initial states, out of one list."""
     tokens, states = sizes
     return given[:tokens], given[tokens : tokens + states], given[tokens + states :]
 
@@ -180,12 +241,12 @@ def _both_forms(
     training: bool,
     native: bool,
 ) -> list[Tensor]:
-    """`by_chunk`'s results, and, for training, what `_both_forms_back` needs."""
+    """The operator's forward pass, by C or by torch, with what its backward pass needs."""
     if native:
         given = (tokens, states, initial, resets, chunk)
-        return own(native_forward(*given, training=training, keep=keep), [*states, *initial])
+        return own_memory(native_forward(*given, training=training, keep=keep), [*states, *initial])
     found = _forward(tokens, states, initial, resets, chunk, keep, training)
-    return own(found, [*states, *initial])
+    return own_memory(found, [*states, *initial])
 
 
 def _both_forms_back(
@@ -195,21 +256,10 @@ def _both_forms_back(
     grads: list[Tensor],
     native: bool,
 ) -> list[Tensor]:
-    """The gradients of all that `_both_forms` was given, in one list."""
+    """The operator's backward pass, by C or by torch: gradients of all its inputs, in one list."""
     if native:
-        return own(native_backward(tokens, resets, saved, grads), grads)
-    return own(_backward(tokens, resets, saved, grads), grads)
-
-
-def own(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
-    """As an operator's results have to be: row by row in memory that is no other tensor's, too."""
-    # the size is asked for so that torch.compile need not know it
-    return [
-        x.clone(memory_format=torch.contiguous_format)
-        if any(x is y for y in given) or x.untyped_storage().nbytes() != x.numel() * x.itemsize
-        else x.contiguous()
-        for x in results
-    ]
+        return own_memory(native_backward(tokens, resets, saved, grads), grads)
+    return own_memory(_backward(tokens, resets, saved, grads), grads)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

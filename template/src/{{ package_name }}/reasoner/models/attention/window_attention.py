@@ -5,12 +5,13 @@ attention as in Vaswani et al. 2017, section 3.2.1; persistent tokens and the wi
 Titans (Behrouz et al. 2024), section 4.2.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
+
+from .window_mask import check_window
 
 if TYPE_CHECKING:  # its import takes a second, and brings the compiler
     from torch.nn.attention.flex_attention import BlockMask
@@ -82,37 +83,8 @@ def block_mask_of(
     return window_mask(rows, like.device, prefix=prefix, window=window, documents=documents)
 
 
-def check_window(window: int, causal: bool) -> None:
-    """Raises ValueError for a window below 0 or without `causal`."""
-    if window < 0:
-        raise ValueError(f"model.backbone.window must be at least 0, got {window}")
-    if window and not causal:
-        raise ValueError(
-            f"model.backbone.window is {window}, but only causal attention has a window: "
-            "model.backbone.causal is False"
-        )
-
-
 def _flex_fits(q: Tensor) -> bool:
     return q.is_cuda and q.dtype in FLEX_DTYPES and q.shape[-1] in FLEX_HEAD_WIDTHS
-
-
-def sight(
-    prefix: int, window: int, documents: Tensor | None
-) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """The rule of causal attention with a window, as FlexAttention asks it.
-
-    The result tells of tensors (batch, head, i, j) whether row i sees row j.
-    """
-    rows = None if documents is None else pad(documents, (prefix, 0))
-
-    def sees(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        near = (i >= j) & (i - j < window)
-        if rows is not None:
-            near = near & (rows[batch, i] == rows[batch, j])
-        return (j < prefix) | near
-
-    return sees
 
 
 def _block_local(

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .chunk import Kept, chunk_backward, chunk_forward
 from .deep_chunk import (
     SAVED,
     DeepKept,
@@ -25,7 +24,11 @@ from .deep_chunk import (
     deep_chunk_backward,
     deep_chunk_forward,
 )
-from .products import Spread, spread_backward, spread_of
+from .gate_products import Spread, spread_backward, spread_of
+from .linear_chunk import Kept, chunk_backward, chunk_forward
+
+FINE = 32
+"""Tokens of a chunk of the linear memory: the work within chunks grows with their length."""
 
 
 class Tokens(NamedTuple):
@@ -215,3 +218,14 @@ def _grads_of(written: Sequence[Tensor], index: int, chunk: int) -> Written:
     """The share of the `index`-th chunk in gradients of what `_together` gave."""
     half, part = len(written) // 2, slice(index * chunk, (index + 1) * chunk)
     return [x[:, index] for x in written[:half]], [x[:, part] for x in written[half:]]
+
+
+def finer(chunk: int) -> int:
+    """The chunks that are computed at once instead, where that changes the speed alone."""
+    return chunk if chunk % FINE else FINE
+
+
+def count_results(states: int, keep: bool = False) -> int:
+    """Results before those that the backward pass needs: reads, and of as many states."""
+    written = 2 * states * keep
+    return written + (2 if states == 1 else 5)
