@@ -32,7 +32,10 @@ BENCHED: str | None = "grid25m"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "solve": (".reasoner.commands.solve:main", "let trained weights solve a file of puzzles"),
-    "generate": (".reasoner.commands.generate:main", "make Sudoku puzzles with one solution"),
+    "generate": (
+        ".reasoner.commands.generate:main",
+        "make Sudoku puzzles that have one solution",
+    ),
     "ship": (".reasoner.commands.ship:main", "put a run's weights into the package, for `solve`"),
     "distances": (".reasoner.commands.distances:main", "score a run on recall at longer distances"),
 }

@@ -60,6 +60,7 @@ def test_the_doctor_looks_at_every_line(tmp_path: Path) -> None:
         make_evaluator=make_evaluator,
         launch=lambda *_: 0,
         run=None,
+        budgets=tmp_path / "budgets.toml",
     )
     found = {item.name: item.proof for item in items(exam)}
     assert set(found) == set(LINES)

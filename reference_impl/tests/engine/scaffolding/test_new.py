@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,32 @@ import torch
 from torch import Tensor, nn
 
 from reference_reasoner.engine.errors import RefusedInputError
-from reference_reasoner.engine.scaffolding import module_tests, writing
+from reference_reasoner.engine.scaffolding import module_tests, task_folder
 from reference_reasoner.engine.scaffolding.module_tests import (
     captured_calls,
     expression,
     module_path,
     new_tests,
 )
-from reference_reasoner.engine.scaffolding.modules import new_data, new_model, new_task
 from reference_reasoner.engine.scaffolding.project_entry import enter, entries
-from reference_reasoner.engine.scaffolding.writing import (
+from reference_reasoner.engine.scaffolding.task_folder import (
     PACKAGE,
     check_name,
     class_name,
+    new_file,
+    new_task,
     write_all,
 )
 from reference_reasoner.engine.training.task import Task
 
-from ..toy.command_line import CommandLine, contents
+from ..toy.command_line import TOY, CommandLine, contents
 from ..toy.task import ToyTask, toy
 
 ROOT = Path(__file__).resolve().parents[3]
 PROJECT = '''"""Names."""
 
 TASKS: dict[str, str] = {
-    "old": ".tasks.old:OldTask",
+    "old": ".old.task:OldTask",
 }
 """The first is the default."""
 
@@ -53,7 +55,7 @@ def source(project: Path) -> Path:
     """A copy of the package in a project, with another project.py."""
     folder = project / "src" / PACKAGE
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(writing.__file__).parents[1], folder, ignore=ignored)
+    shutil.copytree(Path(task_folder.__file__).parents[2], folder, ignore=ignored)
     (folder / "project.py").write_text(PROJECT)
     return folder
 
@@ -85,37 +87,59 @@ def linted(project: Path) -> None:
         run(project, "ruff", "check", "--no-cache", ".")
 
 
-def test_a_project_grows_a_task_that_works(source: Path) -> None:
+def empty_project(source: Path) -> Path:
+    """A project without a task."""
     project = source.parents[1]
-    lines = [line for line in PROJECT.splitlines(keepends=True) if "old" not in line]
-    (source / "project.py").write_text("".join(lines))
+    lines = [
+        '"""Names."""\n',
+        "TASKS: dict[str, str] = {}",
+        "PRESETS: dict[str, str] = {}",
+        "BENCHED: str | None = None",
+        "COMMANDS: dict[str, tuple[str, str]] = {}\n",
+    ]
+    (source / "project.py").write_text("\n".join(lines))
     (project / "tests").mkdir()
     (project / "tests/__init__.py").touch()
     shutil.copy(ROOT / "tests/conftest.py", project / "tests")
-    run(project, PACKAGE, "new", "data", "grown")
-    run(project, PACKAGE, "new", "model", "grown_net")
-    said = run(project, PACKAGE, "new", "task", "grown", "--data", "grown", "--model", "grown_net")
+    return project
+
+
+def test_a_project_grows_a_task_that_works(source: Path) -> None:
+    project = empty_project(source)
+    said = run(project, PACKAGE, "new", "task", "grown")
     assert "project.py (the task and its presets)" in said
     linted(project)
     pytest_quiet = ("pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=.")
     assert " passed" in run(project, *pytest_quiet, "tests")
-    (project / "tests/models/test_grown_net.py").unlink()
-    run(project, PACKAGE, "new", "tests", "models.grown_net")
+    shown = run(project, PACKAGE, "train", "--print-config")  # the first task is the default
+    assert "preset default" in shown
+    (project / "tests/grown/test_model.py").unlink()
+    run(project, PACKAGE, "new", "tests", "grown.model")
+    run(project, PACKAGE, "new", "data", "grown.more")
+    run(project, PACKAGE, "new", "model", "grown.other_net")
     linted(project)
-    assert "4 passed" in run(project, *pytest_quiet, "tests/models")
-    run(project, PACKAGE, "new", "tests", "models.grown_net", code=2)
+    assert " passed" in run(project, *pytest_quiet, "tests")
+    run(project, PACKAGE, "new", "tests", "grown.model", code=2)
 
 
 @pytest.mark.parametrize("name", ["a", "with_a_name_as_long_as24"])
 def test_names_of_every_length(source: Path, name: str) -> None:
-    new_data(name)
-    new_model(name)
-    said = new_task(name, name, name)
+    said = new_task(TOY, name)
     written = [line for line in said if line.startswith(("src", "tests"))]
     assert written == [
-        f"src/{PACKAGE}/tasks/{name}.py",
-        f"tests/tasks/test_{name}.py",
+        f"src/{PACKAGE}/{name}/__init__.py",
+        f"src/{PACKAGE}/{name}/data.py",
+        f"tests/{name}/test_data.py",
+        f"src/{PACKAGE}/{name}/model.py",
+        f"tests/{name}/test_model.py",
+        f"src/{PACKAGE}/{name}/task.py",
+        f"tests/{name}/test_task.py",
         f"src/{PACKAGE}/project.py (the task and its presets)",
+    ]
+    assert (source.parents[1] / "tests" / name / "__init__.py").is_file()
+    assert new_file("data", f"{name}.{name}")[:2] == [
+        f"src/{PACKAGE}/{name}/{name}.py",
+        f"tests/{name}/test_{name}.py",
     ]
     linted(source.parents[1])
 
@@ -124,52 +148,64 @@ def test_names_of_every_length(source: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Upper", "two words", "1st", "class", "match", "splits", "a__b", "a_", "x" * 25]
+    "name", ["", "Upper", "two words", "1st", "class", "match", "a__b", "a_", "x" * 25]
 )
 def test_a_name_that_cannot_be_one(name: str) -> None:
     with pytest.raises(RefusedInputError, match="cannot be the name of a module"):
         check_name(name)
 
 
+@pytest.mark.parametrize("name", ["engine", "shared", "project", "tests"])
+def test_a_name_that_the_project_has(source: Path, name: str) -> None:
+    before = contents(source.parents[1])
+    for write in (lambda: new_task(TOY, name), lambda: new_file("data", name)):
+        with pytest.raises(RefusedInputError, match=rf"{name}"):
+            write()
+    assert contents(source.parents[1]) == before
+
+
 def test_nothing_is_overwritten_and_nothing_is_half_written(source: Path) -> None:
     project = source.parents[1]
-    test = project / "tests/data/test_mine.py"
-    test.parent.mkdir(parents=True)
-    test.write_text("mine\n")
+    new_task(TOY, "mine")
+    (source / "mine/data.py").unlink()
     before = contents(project)
-    with pytest.raises(RefusedInputError, match=r"tests/data/test_mine\.py is there already"):
-        new_data("mine")
+    with pytest.raises(RefusedInputError, match=r"mine is there already: take another name, or a"):
+        new_task(TOY, "mine")
+    with pytest.raises(RefusedInputError, match=r"tests/mine/test_data\.py is there already"):
+        new_file("data", "mine")
     assert contents(project) == before
     with pytest.raises(SyntaxError):
         write_all({project / "one.py": "pass\n", project / "two.py": "no python"})
     assert contents(project) == before
 
 
-def test_a_task_needs_its_data_and_model(source: Path) -> None:
-    with pytest.raises(RefusedInputError, match=r"no data/mine\.py: write it first, with `new da"):
-        new_task("mine", "mine", "mine")
-    new_data("mine")
-    with pytest.raises(RefusedInputError, match=r"no models/mine\.py: write .* `new model mine`"):
-        new_task("mine", "mine", "mine")
-    with pytest.raises(RefusedInputError, match=r"no data/mime\.py; did you mean mine\?"):
-        new_task("mine", "mime", "mine")
+def test_data_and_models_go_into_a_folder_that_is_there(source: Path) -> None:
+    with pytest.raises(RefusedInputError, match=r"/mine: `new task mine` writes one"):
+        new_file("data", "mine")
+    new_task(TOY, "mine")
+    with pytest.raises(RefusedInputError, match=r"no task's folder .*/mime; did you mean mine\?"):
+        new_file("model", "mime.other")
+    with pytest.raises(RefusedInputError, match="'Other' cannot be the name of a module"):
+        new_file("model", "mine.Other")
+    assert new_file("model", "mine.other")[0] == f"src/{PACKAGE}/mine/other.py"
+    assert "class OtherModel(" in (source / "mine/other.py").read_text()
 
 
 def test_outside_of_a_project_nothing_is_written(project: Path) -> None:
     with pytest.raises(RefusedInputError, match="is no project of"):
-        new_model("mine")
+        new_task(TOY, "mine")
 
 
 def test_the_command(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = CommandLine(source.parents[1], capsys)
-    assert f"src/{PACKAGE}/data/mine.py" in line.done("new", "data", "mine")
-    assert f"src/{PACKAGE}/models/mine.py" in line.done("new", "model", "mine")
     assert "train --preset mine_smoke" in line.done("new", "task", "mine")
-    assert "--data and --model are of `new task`" in line.refused(
-        "new", "model", "b", "--data", "mine"
-    )
+    assert f"src/{PACKAGE}/mine/more.py" in line.done("new", "data", "mine.more")
+    assert f"src/{PACKAGE}/mine/net.py" in line.done("new", "model", "mine.net")
+    assert "unknown argument --data" in line.refused("new", "model", "b", "--data", "mine")
     assert "invalid choice" in line.refused("new", "thing", "b")
-    assert "does not run when the model of toy" in line.refused("new", "tests", "models.mine")
+    assert "does not run when the model of toy" in line.refused("new", "tests", "mine.net")
+    nobody = CommandLine(source.parents[1], capsys, replace(TOY, tasks={}, presets={}))
+    assert "this project has no task yet" in nobody.refused("new", "tests", "mine.net")
 
 
 # --- project.py -------------------------------------------------------------------------------
@@ -180,7 +216,7 @@ def test_a_task_is_entered_behind_the_others(source: Path) -> None:
     assert enter(path, entries("mine", "Mine"))
     old, new = PROJECT.splitlines(), path.read_text().splitlines()
     assert [line for line in new if line not in old] == [
-        '    "mine": ".tasks.mine:MineTask",',
+        '    "mine": ".mine.task:MineTask",',
         '    "mine": "mine",',
         '    "mine_smoke": "mine",',
     ]
@@ -191,7 +227,7 @@ def test_a_task_is_entered_behind_the_others(source: Path) -> None:
 @pytest.mark.parametrize(
     "edited",
     [
-        PROJECT.replace('{\n    "old": ".tasks.old:OldTask",\n}', '{"old": ".tasks.old:OldTask"}'),
+        PROJECT.replace('{\n    "old": ".old.task:OldTask",\n}', '{"old": ".old.task:OldTask"}'),
         PROJECT.replace('"default": "old",', '**{"default": "old"},'),
         PROJECT.replace("PRESETS", "NAMES"),
         PROJECT + "def broken(:\n",
@@ -206,13 +242,21 @@ def test_an_edited_project_py_is_left_alone(source: Path, edited: str) -> None:
     assert path.read_text() == edited
 
 
+def test_the_first_task_gets_the_usual_presets_too(source: Path) -> None:
+    path = source / "project.py"
+    path.write_text("TASKS: dict[str, str] = {}\nPRESETS: dict[str, str] = {}\n")
+    new_task(replace(TOY, tasks={}, presets={}), "mine")
+    names: dict[str, Any] = {}
+    exec(path.read_text(), names)
+    assert names["TASKS"] == {"mine": ".mine.task:MineTask"}
+    assert names["PRESETS"] == dict.fromkeys(("default", "smoke", "mine", "mine_smoke"), "mine")
+
+
 def test_then_the_lines_to_add_are_said(source: Path) -> None:
     (source / "project.py").write_text("TASKS = {}\n")
-    new_data("mine")
-    new_model("mine")
-    said = "\n".join(new_task("mine", "mine", "mine"))
+    said = "\n".join(new_task(TOY, "mine"))
     assert "whose dicts could not be edited:" in said
-    assert '  TASKS: "mine": ".tasks.mine:MineTask",' in said
+    assert '  TASKS: "mine": ".mine.task:MineTask",' in said
     assert '  PRESETS: "mine_smoke": "mine",' in said
     assert (source / "project.py").read_text() == "TASKS = {}\n"
 
@@ -273,15 +317,16 @@ class OuterTask(Task[Any]):
 @pytest.fixture
 def mine(source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module of the project in which these classes stand."""
-    path = source / "models" / "mine.py"
+    path = source / "own" / "mine.py"
+    path.parent.mkdir()
     path.write_text('"""Mine."""\n')
     for kind in (Inner, Outer, Demanding):
-        monkeypatch.setattr(kind, "__module__", f"{PACKAGE}.models.mine")
+        monkeypatch.setattr(kind, "__module__", f"{PACKAGE}.own.mine")
     return path
 
 
 def test_the_first_call_of_each_class_is_captured(mine: Path) -> None:
-    found = captured_calls(OuterTask(toy()), f"{PACKAGE}.models.mine")
+    found = captured_calls(OuterTask(toy()), f"{PACKAGE}.own.mine")
     calls = {call.class_name: call for call in found}
     assert set(calls) == {"Inner", "Outer"}
     assert calls["Inner"].path == "parts.0"
@@ -298,8 +343,8 @@ def test_the_first_call_of_each_class_is_captured(mine: Path) -> None:
 
 def test_the_tests_are_python_and_name_the_task(mine: Path) -> None:
     tasks = {"toy": ("smoke", ToyTask(toy())), "outer": ("default", OuterTask(toy()))}
-    said = new_tests("models.mine", tasks)
-    assert said[0] == "tests/models/test_mine.py"
+    said = new_tests("own.mine", tasks)
+    assert said[0] == "tests/own/test_mine.py"
     text = Path(said[0]).read_text()
     assert 'TASK = "outer"\nPRESET = "default"' in text
     names: dict[str, Any] = {}
@@ -315,13 +360,13 @@ def test_the_tests_are_python_and_name_the_task(mine: Path) -> None:
 
 def test_a_module_may_be_named_in_three_ways(mine: Path) -> None:
     for name in (
-        "models.mine",
-        f"{PACKAGE}.models.mine",
-        "models/mine.py",
-        f"src/{PACKAGE}/models/mine.py",
+        "own.mine",
+        f"{PACKAGE}.own.mine",
+        "own/mine.py",
+        f"src/{PACKAGE}/own/mine.py",
     ):
         assert module_path(name) == mine
-    for name in ("models.other", "tests", str(ROOT / "noxfile.py")):
+    for name in ("own.other", "tests", str(ROOT / "noxfile.py")):
         with pytest.raises(RefusedInputError, match="there is no module"):
             module_path(name)
 
@@ -329,7 +374,7 @@ def test_a_module_may_be_named_in_three_ways(mine: Path) -> None:
 def test_a_task_without_an_input_is_refused(mine: Path) -> None:
     silent = type("Silent", (OuterTask,), {"example_input": Task.example_input})
     with pytest.raises(RefusedInputError, match=r"has no example_input\(\): write it first"):
-        new_tests("models.mine", {"silent": ("default", silent(toy()))})
+        new_tests("own.mine", {"silent": ("default", silent(toy()))})
 
 
 def test_values_as_python() -> None:

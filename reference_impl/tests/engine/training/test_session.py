@@ -225,7 +225,7 @@ def test_other_weights_are_taken_where_they_fit(
             return LossOutput(terms=out.terms, carry=out.carry)
 
         def predict(self, model: Any, batch: Any) -> list[Row]:
-            first = lambda p, z: (model(p, z)[0], model(p, z)[1][:, :3], None)
+            first = lambda p, z: (model(p, z)[0], model(p, z)[1][:, :3], None)  # noqa: E731
             return super().predict(first, batch)  # type: ignore[arg-type]
 
     run_toy(

@@ -411,7 +411,7 @@ def test_the_process_that_is_launched(project: Path, monkeypatch: pytest.MonkeyP
     launched = []
     monkeypatch.setattr(command, "train_in_a_process", lambda *told: launched.append(told) or 1)
     kept = doctor.items
-    only_kill = lambda exam: [item for item in kept(exam) if item.name == "kill"]
+    only_kill = lambda exam: [item for item in kept(exam) if item.name == "kill"]  # noqa: E731
     monkeypatch.setattr(doctor, "items", only_kill)
     assert main(["doctor"]) == 1
     assert [preset for _, preset, *_ in launched] == ["default"]

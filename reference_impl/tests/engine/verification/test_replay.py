@@ -25,7 +25,7 @@ from .test_reproduce import Exploding
 class Logging(ToyTask):
     """Notes within each step the hash of what the step is given."""
 
-    seen: dict[int, str] = {}
+    seen: dict[int, str] = {}  # noqa: RUF012 - shared on purpose: the trainer makes the task
     crash_at = 0
 
     def loss(self, model: Any, batch: Any, carry: Any, keys: Any) -> Any:

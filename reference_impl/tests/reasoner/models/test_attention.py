@@ -372,9 +372,8 @@ def test_the_gpu_kernel_is_used_where_it_fits(monkeypatch: pytest.MonkeyPatch) -
         return rows, device.type, options
 
     fake = SimpleNamespace(windowed_attention=kernel, window_mask=mask)
-    monkeypatch.setitem(
-        sys.modules, "reference_reasoner.reasoner.models.attention.flex", fake
-    )
+    name = "reference_reasoner.reasoner.models.attention.flex"
+    monkeypatch.setitem(sys.modules, name, fake)
     leaves = qkv_of(2 + 7)
     attend(*leaves, prefix=2, window=3, causal=True)
     attend(*leaves, prefix=2, window=7, causal=True)  # the window cuts nothing

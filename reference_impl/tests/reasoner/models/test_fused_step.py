@@ -139,9 +139,8 @@ def test_by_kernels_it_gives_the_same(
         attend_next(*given)
 
     fake = SimpleNamespace(attend_next=attending, recall_next=recall_next)
-    monkeypatch.setitem(
-        sys.modules, "reference_reasoner.reasoner.models.serving.fused_step_launch", fake
-    )
+    name = "reference_reasoner.reasoner.models.serving.fused_step_launch"
+    monkeypatch.setitem(sys.modules, name, fake)
     monkeypatch.setattr(fused_step, "step_kernels_serve", lambda *_, **__: True)
     found = logits(model, tokens, 2, block_step=fused_steps(model))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)

@@ -6,6 +6,8 @@ themselves are held against torch in test_gpu_kernels.py.
 
 # a kernel's constants are upper case
 
+# ruff: noqa: N803
+
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reference_reasoner.project import PRESETS, TASKS
 
 from reference_reasoner.engine.config.fields import overlay, read_toml, to_toml
 from reference_reasoner.engine.training.task import Task
+from reference_reasoner.project import PRESETS, TASKS
 from reference_reasoner.reasoner.tasks.mazes import MazeTask
 from reference_reasoner.reasoner.tasks.recall import RecallTask
 from reference_reasoner.reasoner.tasks.sudoku import SudokuTask

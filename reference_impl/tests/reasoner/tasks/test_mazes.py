@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference_reasoner.project import PRESETS, TASKS
 
 from reference_reasoner.engine.config.fields import ConfigError
 from reference_reasoner.engine.evaluation.predictions import predict
 from reference_reasoner.engine.training.task import Row
+from reference_reasoner.project import PRESETS, TASKS
 from reference_reasoner.reasoner.data.maze_rules import is_solution
 from reference_reasoner.reasoner.data.mazes import (
     Mazes,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference_reasoner.project import PRESETS, TASKS
 from torch import Tensor, nn
 
 from reference_reasoner.engine.config.fields import ConfigError
 from reference_reasoner.engine.training.trained_run import load_model
+from reference_reasoner.project import PRESETS, TASKS
 from reference_reasoner.reasoner.data.labels import IGNORED
 from reference_reasoner.reasoner.models.full_model import RecursiveReasoner
 from reference_reasoner.reasoner.tasks.recall import (

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from reference_reasoner.project import BENCHED, PRESETS
 from torch import Tensor
 
 from reference_reasoner.engine.config.fields import overlay
@@ -21,6 +20,7 @@ from reference_reasoner.engine.profiling.timing import Limits
 from reference_reasoner.engine.profiling.workloads import compiled_blocks, timings
 from reference_reasoner.engine.seeding import seed_globals
 from reference_reasoner.engine.training.task import Task
+from reference_reasoner.project import BENCHED, PRESETS
 from reference_reasoner.reasoner.models.full_model import RecursiveReasoner
 from reference_reasoner.reasoner.models.serving.graphed_solving import GraphedReasoner
 from reference_reasoner.reasoner.tasks import workloads

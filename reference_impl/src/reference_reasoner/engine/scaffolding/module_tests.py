@@ -14,7 +14,7 @@ from ..errors import RefusedInputError
 from ..profiling.inputs import tensors_in
 from ..project import project_root
 from ..training.task import Task
-from .writing import PACKAGE, filled, source_folder, write_all
+from .task_folder import PACKAGE, filled, source_folder, write_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Call:
 
 
 def module_path(module: str) -> Path:
-    """The file of `models.mine`, `models/mine.py` or `src/<package>/models/mine.py`.
+    """The file of a module, named `mine.model`, `mine/model.py` or `src/<package>/mine/model.py`.
 
     Raises RefusedInputError where there is none.
     """
@@ -46,7 +46,7 @@ def module_path(module: str) -> Path:
         if path.is_file() and path.suffix == ".py" and source in path.parents:
             return path
     raise RefusedInputError(
-        f"there is no module {module}: name it as models.NAME, below src/{PACKAGE}"
+        f"there is no module {module}: name it as FOLDER.NAME, below src/{PACKAGE}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Entering a task and its presets into project.py, where that is safe."""
+"""Entering a new task and its presets into project.py, where that is safe."""
 
 import ast
 from collections.abc import Mapping
@@ -7,18 +7,22 @@ from pathlib import Path
 from ..atomic_write import replace_text
 
 
-def entries(task: str, class_name: str) -> dict[str, dict[str, str]]:
-    """{dict of project.py: what is to stand in it} for a new task."""
+def entries(task: str, class_name: str, *, first: bool = False) -> dict[str, dict[str, str]]:
+    """{dict of project.py: its new entries} for a new task; the `first` has the usual presets too.
+
+    These are `default` and `smoke`, which commands and sessions take where nothing is said.
+    """
+    usual = {"default": task, "smoke": task} if first else {}
     return {
-        "TASKS": {task: f".tasks.{task}:{class_name}Task"},
-        "PRESETS": {task: task, f"{task}_smoke": task},
+        "TASKS": {task: f".{task}.task:{class_name}Task"},
+        "PRESETS": {**usual, task: task, f"{task}_smoke": task},
     }
 
 
 def enter(path: Path, wanted: Mapping[str, Mapping[str, str]]) -> bool:
-    """Add the entries at the end of the dicts of project.py; whether that could be done.
+    """Add a task's entries at the end of the dicts of project.py; whether that could be done.
 
-    It is done where each dict is a literal with one entry a line, and nothing else changes.
+    It is done where each dict is empty or has one entry a line, and nothing else changes.
     """
     text = path.read_text(encoding="utf-8")
     try:
@@ -37,7 +41,7 @@ def enter(path: Path, wanted: Mapping[str, Mapping[str, str]]) -> bool:
 
 
 def _dicts(text: str) -> dict[str, dict[str, str]]:
-    """{name: value} of the dict literals at the top level. Raises ValueError for other values."""
+    """{name: value} of project.py's dict literals. Raises ValueError for other values."""
     return {name: ast.literal_eval(node) for name, node in _nodes(text).items()}
 
 
@@ -55,14 +59,17 @@ def _with_lines(text: str, name: str, values: Mapping[str, str]) -> str:
     node = _nodes(text)[name]
     lines = text.splitlines(keepends=True)
     last = (node.end_lineno or 0) - 1
+    added = [f'    "{key}": "{value}",\n' for key, value in values.items()]
+    if not node.keys and lines[last].endswith("{}\n"):
+        opened = lines[last].removesuffix("}\n") + "\n"
+        return "".join([*lines[:last], opened, *added, "}\n", *lines[last + 1 :]])
     if lines[last].strip() != "}" or node.lineno - 1 == last:
         raise ValueError(f"{name} does not end in a line of its own")
-    added = [f'    "{key}": "{value}",\n' for key, value in values.items()]
     return "".join([*lines[:last], *added, *lines[last:]])
 
 
 def lines_to_add(wanted: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What a person types where it could not be done."""
+    """The lines that a person adds to project.py where it could not be edited."""
     return [
         f'  {name}: "{key}": "{value}",'
         for name, values in wanted.items()

@@ -111,7 +111,7 @@ def _tensorboard(folder: Path, records: list[Record]) -> Sink:
 
 def _tensorboard_sink() -> Any:
     try:
-        import tensorboard
+        import tensorboard  # noqa: F401
 
         from . import tensorboard_sink
     except ImportError as error:

@@ -9,7 +9,7 @@ from ..config.run_config import TrainingConfig
 from ..errors import RunFailedError
 
 
-class StopRequested(Exception):
+class StopRequested(Exception):  # noqa: N818 - not an error: a signal asked the run to leave
     """A signal asks the run to save and leave."""
 
 

@@ -10,6 +10,8 @@ is loaded; by sums and not by tensor cores, as one token is no matrix.
 # what Triton compiles has no types; its constants are upper case
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 
+# ruff: noqa: N803
+
 import triton
 import triton.language as tl
 

@@ -11,6 +11,8 @@ what it holds at a time would not fit. In float32 throughout, whatever is loaded
 # what Triton compiles has no types; its constants are upper case
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 
+# ruff: noqa: N803
+
 import triton
 import triton.language as tl
 

@@ -8,6 +8,8 @@ gradient of each is the same kernel, from the end to the start.
 # what Triton compiles has no types; its constants are upper case
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 
+# ruff: noqa: N803
+
 import triton
 import triton.language as tl
 
