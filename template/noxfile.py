@@ -26,6 +26,12 @@ def _install(session: nox.Session, *groups: str, project: bool = True) -> None:
     session.install("-c", "constraints.txt", *wanted, *(("-e", ".[all]") if project else ()))
 
 
+def _needs_a_task(session: nox.Session) -> None:
+    """Skip, and say so, where project.py names none."""
+    if "TASKS: dict[str, str] = {}" in (Path("src") / PACKAGE / "project.py").read_text("utf-8"):
+        session.skip(f"this project has no task yet: `{PACKAGE} new task NAME` writes one")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Formatting and likely mistakes."""
@@ -59,6 +65,7 @@ def crash(session: nox.Session) -> None:
 @nox.session
 def profile(session: nox.Session) -> None:
     """Count parameters, FLOPs and bytes, and hold them against budgets.toml."""
+    _needs_a_task(session)
     _install(session)
     session.run(PACKAGE, "profile", "--check", *session.posargs, env=ONE_THREAD)
 
@@ -66,6 +73,7 @@ def profile(session: nox.Session) -> None:
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """Train the smoke preset, train it again, and compare; `-- RUN` takes a run of yours."""
+    _needs_a_task(session)
     _install(session)
     if session.posargs:
         session.run(PACKAGE, "reproduce", *session.posargs, env=ONE_THREAD)
@@ -80,5 +88,6 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def gpu_bench(session: nox.Session) -> None:
     """As profile, and latency and memory on a GPU; `-- --require-gpu` fails where there is none."""
+    _needs_a_task(session)
     _install(session)
     session.run(PACKAGE, "gpu_bench", *session.posargs)

@@ -11,8 +11,8 @@ ADDED: dict[tuple[str, str], set[str]] = {
     ("ci", "github"): {".github/workflows/ci.yml"},
     ("ci", "gitlab"): {".gitlab-ci.yml"},
     ("trackers", "tensorboard"): {
-        "src/<package>/tracking/tensorboard_sink.py",
-        "tests/tracking/test_tensorboard_sink.py",
+        "src/<package>/engine/tracking/tensorboard_sink.py",
+        "tests/engine/tracking/test_tensorboard_sink.py",
     },
 }
 """{(question, answer): the files that it adds to the example's}"""

@@ -111,3 +111,14 @@ def test_the_answers_reach_the_metadata(project: Path, answers: Answers) -> None
     kernels = {"fla"} if answers["example"] == "recursive_reasoner" else set()
     assert set(metadata["optional-dependencies"]) == {"all", *answers["trackers"], *kernels}
     assert metadata.get("license", "Proprietary") == answers["license"]
+
+
+@pytest.mark.parametrize("package", ["digits", "reasoner", "engine"])
+@pytest.mark.parametrize("example", choices("example"))
+def test_a_package_may_be_called_like_an_example(
+    source: Path, tmp_path: Path, example: str, package: str
+) -> None:
+    """Patterns of copier.yml name folders of the package, and not the package."""
+    answers = {"trackers": [], "ci": "none", "package_name": package, "example": example}
+    project = render(source, tmp_path / "project", answers)
+    assert files_in(project) == expected_files(answers)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from .environments import overlay, run
-from .reference import own_files
-from .rendering import DEFAULT_PACKAGE, commit, files_in, render
+from .reference import ANSWERS_FILE
+from .rendering import DEFAULT_PACKAGE, commit
 from .test_rendered_suites import environment
 from .updating import conflicts, insert_first, started_project, status, update
 
@@ -25,7 +25,7 @@ def versions(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template, and a version 1.1.0 of it that changes the trainer."""
     folder = tmp_path_factory.mktemp("journey") / "template"
     shutil.copytree(template, folder)
-    source = folder / "template/src/{{ package_name }}"
+    source = folder / "template/src/{{ package_name }}/engine"
     for name in ("training/loop.py", "training/step.py", "training/checkpoint.py"):
         insert_first(source / name, "# the template's edit")
     (source / "training/brought.py").write_text('"""New."""\n', encoding="utf-8")
@@ -56,10 +56,10 @@ class Journey:
 
     def mine(self) -> list[Path]:
         """The files that its user owns, relative to the project."""
-        kinds = ("data", "models", "tasks")
-        files = [SOURCE / kind / "diabetes.py" for kind in kinds]
-        tests = [Path("tests") / kind / "test_diabetes.py" for kind in kinds]
-        return [*files, *tests, SOURCE / "project.py"]
+        kinds = ("data", "model", "task")
+        files = [SOURCE / "diabetes" / f"{name}.py" for name in ("__init__", *kinds)]
+        tests = [Path("tests/diabetes") / f"test_{kind}.py" for kind in kinds]
+        return [*files, Path("tests/diabetes/__init__.py"), *tests, SOURCE / "project.py"]
 
     def edits(self) -> tuple[int, int]:
         """Lines added and removed since the last commit."""
@@ -98,39 +98,36 @@ def journey(versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Journey
     journey = Journey(project)
     overlay(project)
     steps = [text for _, text in journey.section()]
-    new_data, features, loader, test_data, new_model, new_task, presets, deleting = steps
-    journey.types(new_data.strip())
+    new_task, features, loader, training, presets, deleting = steps
+    for line in new_task.splitlines():
+        journey.types(line)
     commit(project)
-    data = project / SOURCE / "data/diabetes.py"
+    data = project / SOURCE / "diabetes/data.py"
     edited = with_lines_replaced(data.read_text(encoding="utf-8"), features)
     data.write_text(edited, encoding="utf-8")
     journey.replaces_body(data, "_load", loader)
-    journey.types(test_data.strip())
-    said = [journey.types(line) for line in (new_model + new_task).splitlines()]
+    said = [journey.types(line) for line in training.splitlines()]
     assert "finished at step" in said[-2]
     assert "failed" not in said[-1]
     commit(project)
     project_py = project / SOURCE / "project.py"
     text = with_lines_replaced(project_py.read_text(encoding="utf-8"), presets)
     project_py.write_text(re.sub(r'^    "digits":.*\n', "", text, flags=re.MULTILINE), "utf-8")
-    assert journey.edits() == (2, 3)
+    answers = project / ANSWERS_FILE
+    answered = answers.read_text(encoding="utf-8").replace("classifier", "none")
+    answers.write_text(answered, encoding="utf-8")
+    assert journey.edits() == (3, 4)
     for line in deleting.splitlines()[:-1]:
         journey.types(line)
     commit(project)
     return journey
 
 
-def test_the_readme_says_how_many_lines_it_took(journey: Journey) -> None:
-    blocks = [text for language, text in journey.section() if language == "python"]
-    written = sum(bool(line.strip()) for block in blocks for line in block.splitlines())
-    deleted = 1
-    readme = (journey.project / "README.md").read_text(encoding="utf-8")
-    assert f"below: {written + deleted} lines in all" in readme
-
-
 def test_nothing_of_the_example_is_left(journey: Journey) -> None:
-    names = {path.stem for path in (journey.project / SOURCE).rglob("*.py")}
-    assert not names & {"digits", "residual"}
+    assert not (journey.project / SOURCE / "digits").exists()
+    assert not (journey.project / "tests/digits").exists()
+    lines = (journey.project / SOURCE / "project.py").read_text(encoding="utf-8")
+    assert "digits" not in lines
 
 
 def works(journey: Journey, run_name: str) -> None:
@@ -163,40 +160,12 @@ def test_an_update_of_the_trainer_merges_and_everything_works_again(journey: Jou
     update(journey.project)
     assert conflicts(journey.project) == set()
     changed = run(["git", "diff", "--name-only"], journey.project).split()
-    assert {f"{SOURCE}/training/{name}.py" for name in ("loop", "step", "checkpoint")} <= set(
-        changed
-    )
-    assert not (journey.project / SOURCE / "tasks/digits.py").exists()
+    assert {
+        f"{SOURCE}/engine/training/{name}.py" for name in ("loop", "step", "checkpoint")
+    } <= set(changed)
+    assert not (journey.project / SOURCE / "digits").exists()
     commit(journey.project)
     works(journey, "updated")
     # what the update touched, and what the user owns; the rest was tested above as it is
-    mine = [f"tests/{kind}/test_diabetes.py" for kind in ("data", "models", "tasks")]
-    journey.types(
-        f"pytest -q -p no:cacheprovider {' '.join(mine)} tests/training tests/test_layers.py"
-    )
-
-
-def test_deleting_the_reference_model_leaves_what_deleting_the_digits_leaves(
-    journey: Journey, versions: Path, tmp_path: Path
-) -> None:
-    """The reference's own step 4: the same project remains, whatever it started from."""
-    project = started_project(versions, tmp_path / "project", "1.0.0", "recursive_reasoner")
-    other = Journey(project)
-    overlay(project)
-    for mine in journey.mine():
-        shutil.copy2(journey.project / mine, project / mine)
-    *_, deleting = (text for language, text in other.section() if language == "bash")
-    for line in deleting.splitlines():
-        if line.split()[0] in ("find", "rm"):
-            run(["bash", "-c", line], project)
-    removed = {"data/test_digits.py", "models/test_residual.py", "tasks/test_digits.py"}
-    removed = {f"tests/{name}" for name in removed}
-    removed |= {f"{SOURCE}/{n}.py" for n in ("data/digits", "models/residual", "tasks/digits")}
-    fresh = render(versions, tmp_path / "fresh", ref="1.0.0")
-    assert own_files(project) == (files_in(fresh) - removed) | {str(p) for p in journey.mine()}
-    assert "finished at step" in other.types(f"{DEFAULT_PACKAGE} train --preset smoke")
-    other.types(f"{DEFAULT_PACKAGE} profile --preset default --accept")
-    other.types("ruff check --no-cache .")
-    other.types(
-        "pytest -q -p no:cacheprovider tests/test_layers.py tests/test_cli.py tests/mutants"
-    )
+    some = "tests/diabetes tests/engine/training tests/engine/test_layers.py"
+    journey.types(f"pytest -q -p no:cacheprovider {some}")

@@ -80,7 +80,6 @@ def test_it_has_the_sessions_that_its_ci_runs(maximal: Path) -> None:
         "tests",
         "crash",
         "gpu_bench",
-        "mutants",
         "profile",
         "reproduce",
     }
@@ -94,7 +93,9 @@ def test_it_has_the_sessions_that_its_ci_runs(maximal: Path) -> None:
 
 def test_the_minimal_one_trains_evaluates_and_reports(minimal: Path) -> None:
     x = str(minimal / ".venv/bin/x")
+    none = not any((minimal / "src/x" / name).exists() for name in ("digits", "reasoner"))
     for command in (
+        *([["new", "task", "mine"]] if none else []),
         ["train", "--preset", "smoke"],
         ["evaluate", "0001"],
         ["report", "0001"],
@@ -106,7 +107,7 @@ def test_the_minimal_one_trains_evaluates_and_reports(minimal: Path) -> None:
 
 
 def test_the_minimal_one_tests_its_tracking_without_the_tracker(minimal: Path) -> None:
-    python(minimal, "pytest", "-p", "no:cacheprovider", "tests/tracking")
+    python(minimal, "pytest", "-p", "no:cacheprovider", "tests/engine/tracking")
 
 
 def test_a_project_runs_as_a_module_too(maximal: Path) -> None:

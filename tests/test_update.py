@@ -82,7 +82,7 @@ def test_a_deleted_file_stays_deleted(edited: Path) -> None:
 
 
 def test_an_added_file_stays(edited: Path) -> None:
-    assert text(edited, SOURCE / "models/mine.py") == "MINE = True\n"
+    assert text(edited, SOURCE / "mine/model.py") == "MINE = True\n"
 
 
 def test_the_templates_new_file_arrives(edited: Path) -> None:
@@ -149,7 +149,9 @@ def test_an_unedited_project_becomes_a_fresh_one(
 def test_what_both_sides_changed_does_conflict(versions: Path, tmp_path: Path) -> None:
     """The positive control: the tests above would notice a conflict."""
     project = started_project(versions, tmp_path / "project", "1.1.0")
-    line, place, file = SOURCE / "config.py", SOURCE / "seeding.py", SOURCE / "brought.py"
+    engine = SOURCE / "engine"
+    line, place = engine / "config/run_config.py", engine / "seeding.py"
+    file = SOURCE / "brought.py"
     replace_first(project / line, '"""What the user says."""')
     insert_first(project / place, "# the user's edit, at the same place")
     (project / file).write_text("BY = 'the user'\n", encoding="utf-8")

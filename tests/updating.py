@@ -10,11 +10,15 @@ NEW_BINARY = b"\x00new\xff" * 9
 USERS_BINARY = b"\x00user\xff" * 9
 TEMPLATES_SOURCE = "src/{{ package_name }}"
 EDITED = {
-    "classifier": ("tasks/digits.py", "models/residual.py"),
-    "recursive_reasoner": ("tasks/sudoku.py", "tasks/deep_supervision.py", "models/titans_mag.py"),
+    "classifier": ("digits/task.py", "digits/model.py"),
+    "recursive_reasoner": (
+        "reasoner/tasks/sudoku.py",
+        "reasoner/tasks/deep_supervision.py",
+        "reasoner/models/titans_mag.py",
+    ),
 }
 """{example: those of its files that both sides edit}"""
-EDITED_ALWAYS = ("project.py", "training/loop.py", "seeding.py")
+EDITED_ALWAYS = ("project.py", "engine/training/loop.py", "engine/seeding.py")
 
 
 def insert_first(path: Path, line: str) -> None:
@@ -54,7 +58,7 @@ def edit_template(template: Path) -> None:
     source = rendered / TEMPLATES_SOURCE
     for name in (*(name for names in EDITED.values() for name in names), *EDITED_ALWAYS):
         insert_first(next(source.glob(f"{name}*")), "# the template's edit")
-    replace_first(source / "config.py", '"""What the template says."""')
+    replace_first(source / "engine/config/run_config.py", '"""What the template says."""')
     for name in ("CHANGELOG.md", "REPRODUCIBILITY.md"):
         append(next(rendered.glob(f"{name}*")), "# the template's edit")
     insert_before(rendered / "pyproject.toml.jinja", '  "polars>=1",', '  "safetensors>=0.5",')
@@ -74,7 +78,8 @@ def edit_users_project(project: Path, example: str) -> None:
         append(project / name, "# the user's edit")
     for name in ("LICENSE", "REPRODUCIBILITY.md"):
         (project / name).unlink()
-    (source / "models/mine.py").write_text("MINE = True\n", encoding="utf-8")
+    (source / "mine").mkdir()
+    (source / "mine/model.py").write_text("MINE = True\n", encoding="utf-8")
     pyproject = project / "pyproject.toml"
     insert_before(pyproject, '  "einops>=0.8",', '  "matplotlib>=3.9",')
     insert_before(pyproject, '  "zstandard>=0.23",', "]")

@@ -273,7 +273,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="what is there is overwritten",
-        file="engine/scaffolding/writing.py",
+        file="engine/scaffolding/task_folder.py",
         old="        if path.exists():\n",
         new="        if path.is_dir():\n",
         test="engine/scaffolding/test_new.py::test_nothing_is_overwritten_and_nothing_is_half_written",
