@@ -14,8 +14,9 @@ from typing import Any
 
 import safetensors.torch
 import torch
+
 from reference_reasoner.engine.config.sources import Sourced
-from reference_reasoner.engine.profiling.exact import exact_quantities
+from reference_reasoner.engine.profiling.counted.quantities import exact_quantities
 from reference_reasoner.engine.training.checkpoint import load_weights
 from reference_reasoner.engine.training.task import Task
 from reference_reasoner.engine.training.trained_run import (

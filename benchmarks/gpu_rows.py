@@ -32,7 +32,7 @@ from . import ROOT
 from .claims import folder_for_output, machine
 
 PROJECT = ROOT / "reference_impl"
-GPU_BENCH = "reference_reasoner.engine.profiling.gpu_bench"
+GPU_BENCH = "reference_reasoner.engine.profiling.bench.gpu_bench"
 ONCE = ("--repetitions", "1", "--require-gpu", "--no-exact")
 TAIL = 2000
 """Characters of a row's output that are kept."""

@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from reference_reasoner.engine.profiling.machine import this_machine
-from reference_reasoner.engine.profiling.training_step import Trainer, trainer
+
+from reference_reasoner.engine.profiling.measured.machine import this_machine
+from reference_reasoner.engine.profiling.measured.training_step import Trainer, trainer
 from reference_reasoner.engine.seeding import set_determinism, set_threads
 
 from .gpu_inside import task_of

@@ -78,8 +78,8 @@ def measured(
     mixing: str, device: torch.device, *, width: int, batch: int, repetitions: int, compiled: bool
 ) -> dict[str, Any]:
     """Seconds of each form of both in each repetition, and the ratios. Raises ImportError."""
-    from reference_reasoner.engine.profiling.machine import this_machine
-    from reference_reasoner.engine.profiling.training_step import trainer
+    from reference_reasoner.engine.profiling.measured.machine import this_machine
+    from reference_reasoner.engine.profiling.measured.training_step import trainer
 
     from .gpu_inside import task_of
 

@@ -53,8 +53,8 @@ def measured(
     ImportError where what our own package needs is missing.
     """
     use_our_package()
-    from reference_reasoner.engine.profiling.machine import this_machine
-    from reference_reasoner.engine.profiling.training_step import trainer
+    from reference_reasoner.engine.profiling.measured.machine import this_machine
+    from reference_reasoner.engine.profiling.measured.training_step import trainer
     from reference_reasoner.engine.seeding import set_determinism
 
     from .gpu_inside import task_of

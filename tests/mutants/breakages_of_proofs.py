@@ -6,10 +6,10 @@ REPRODUCE = "engine/verification/test_reproduce.py"
 REPLAY = "engine/verification/test_replay.py"
 DOCTOR = "engine/verification/test_doctor.py"
 MODEL = "engine/verification/test_model_checks.py"
-EXACT = "engine/profiling/test_exact.py"
-BENCH = "engine/profiling/test_benchmark.py"
-BUDGET = "engine/profiling/test_budget.py"
-FIT = "engine/profiling/test_fit_vram.py"
+EXACT = "engine/profiling/counted/test_quantities.py"
+BENCH = "engine/profiling/bench/test_repetitions.py"
+BUDGET = "engine/profiling/test_budgets.py"
+FIT = "engine/profiling/counted/test_memory_plan.py"
 
 BREAKAGES = (
     Breakage(
@@ -91,122 +91,122 @@ BREAKAGES = (
     ),
     Breakage(
         what="activations of parameters count too",
-        file="engine/profiling/activations.py",
+        file="engine/profiling/counted/activations.py",
         old="self.outside.joined(self.in_blocks).bytes_without(self.own)",
         new="self.outside.joined(self.in_blocks).bytes_without(Kept())",
         test=f"{EXACT}::test_saved_activations_equal_a_plain_hooks_count",
     ),
     Breakage(
         what="a storage counts once a tensor",
-        file="engine/profiling/activations.py",
+        file="engine/profiling/counted/activations.py",
         old="self.storages[storage._cdata] = storage",
         new="self.storages[len(self.storages)] = storage",
         test=f"{EXACT}::test_shared_weights_by_hand",
     ),
     Breakage(
         what="recomputing keeps all blocks at once",
-        file="engine/profiling/activations.py",
+        file="engine/profiling/counted/activations.py",
         old="max((call.bytes_without(there) for call in self.in_blocks), default=0)",
         new="sum(call.bytes_without(there) for call in self.in_blocks)",
         test=f"{EXACT}::test_recomputing_keeps_inputs_of_blocks_and_one_block",
     ),
     Breakage(
         what="fused attention costs nothing",
-        file="engine/profiling/exact.py",
+        file="engine/profiling/counted/quantities.py",
         old="with sdpa_kernel(SDPBackend.MATH), FlopCounterMode",
         new="with FlopCounterMode",
         test=f"{EXACT}::test_attention_by_hand",
     ),
     Breakage(
         what="the average is not in a checkpoint",
-        file="engine/profiling/weights.py",
+        file="engine/profiling/counted/quantities.py",
         old="(2 if ema else 1)",
         new="1",
         test=f"{EXACT}::test_bytes_equal_those_on_the_disk[0.9]",
     ),
     Breakage(
         what="one over the budget is within it",
-        file="engine/profiling/budget.py",
+        file="engine/profiling/budgets.py",
         old="elif value > budget:",
         new="elif value > budget + 1:",
         test=f"{BUDGET}::test_one_below_the_truth_is_over_and_named",
     ),
     Breakage(
         what="a limit holds on every GPU",
-        file="engine/profiling/budget.py",
+        file="engine/profiling/budgets.py",
         old="if known == limit_on(gpu, limits) and name in measured:",
         new="if name in measured:",
         test=f"{BUDGET}::test_limits_hold_on_the_gpu_that_they_name",
     ),
     Breakage(
         what="a limit for any GPU wins over the GPU's own",
-        file="engine/profiling/budget.py",
+        file="engine/profiling/budgets.py",
         old="for name in (gpu, gpu and ANY_GPU)",
         new="for name in (gpu and ANY_GPU, gpu)",
         test=f"{BUDGET}::test_a_limit_for_any_gpu_holds_where_the_gpu_has_none_of_its_own",
     ),
     Breakage(
         what="the latency budget holds for the slower mode",
-        file="engine/profiling/benchmark.py",
+        file="engine/profiling/bench/gpu_bench.py",
         old="return min(of_it,",
         new="return max(of_it,",
         test=f"{BENCH}::test_the_budget_holds_for_the_first_workload_in_its_faster_mode",
     ),
     Breakage(
         what="the peak is that of a first step, before there is a carry",
-        file="engine/profiling/benchmark.py",
+        file="engine/profiling/bench/gpu_bench.py",
         old="STEPS_BEFORE = 2",
         new="STEPS_BEFORE = 0",
         test=f"{BENCH}::test_the_peak_is_that_of_steps_with_a_carry_and_an_optimizers_state",
     ),
     Breakage(
         what="blocks stay compiled",
-        file="engine/profiling/workloads.py",
+        file="engine/profiling/bench/workloads.py",
         old="            each[at] = block\n",
         new="            pass\n",
-        test="engine/profiling/test_workloads.py::test_each_block_has_a_graph_of_its_own_and_loses_it",
+        test="engine/profiling/bench/test_workloads.py::test_each_block_has_a_graph_of_its_own_and_loses_it",
     ),
     Breakage(
         what="the plan forgets the carry",
-        file="engine/profiling/fit_vram.py",
+        file="engine/profiling/counted/memory_plan.py",
         old='"old_and_new_carry": 2 * carry',
         new='"old_and_new_carry": 0',
         test=f"{FIT}::test_a_carry_is_there_twice_while_the_micro_batches_run",
     ),
     Breakage(
         what="the plan forgets the gradients",
-        file="engine/profiling/fit_counting.py",
+        file="engine/profiling/counted/memory_plan.py",
         old='        "gradients": nbytes(trainable(model)),\n',
         new='        "gradients": 0,\n',
         test=f"{FIT}::test_what_does_not_grow",
     ),
     Breakage(
         what="the device is not waited for",
-        file="engine/profiling/timing.py",
+        file="engine/profiling/measured/machine.py",
         old="        action()\n        clock.synchronise(device)\n        stop =",
         new="        action()\n        stop =",
-        test="engine/profiling/test_timing.py::test_the_device_is_waited_for_inside_the_time",
+        test="engine/profiling/measured/test_timing.py::test_the_device_is_waited_for_inside_the_time",
     ),
     Breakage(
         what="a timing has no box",
-        file="engine/profiling/timing.py",
+        file="engine/profiling/measured/machine.py",
         old="        if stop - began >= limits.box_s:\n            break\n",
         new="",
-        test="engine/profiling/test_timing.py::test_the_box_ends_a_timing",
+        test="engine/profiling/measured/test_timing.py::test_the_box_ends_a_timing",
     ),
     Breakage(
         what="p99 of a few samples is their largest",
-        file="engine/profiling/timing.py",
+        file="engine/profiling/measured/machine.py",
         old="if enough else None",
         new="if samples_ms else None",
-        test="engine/profiling/test_timing.py::test_p99_needs_a_hundred_samples",
+        test="engine/profiling/measured/test_timing.py::test_p99_needs_a_hundred_samples",
     ),
     Breakage(
         what="a missing GPU passes",
         file="engine/commands/gpu_bench.py",
         old='problems.append("there is no GPU here, and --require-gpu asks for one")',
         new="pass",
-        test="engine/profiling/test_gpu_bench.py::test_require_gpu_fails_without_one",
+        test="engine/profiling/bench/test_gpu_bench.py::test_require_gpu_fails_without_one",
     ),
     Breakage(
         what="the doctor does not disturb the global generators",

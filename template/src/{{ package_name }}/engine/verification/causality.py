@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..profiling.inputs import map_tensors, tensors_in
+from ..profiling.model_inputs import map_tensors, tensors_in
 from ..seeding import torch_generator
 from .items import FailedError
 

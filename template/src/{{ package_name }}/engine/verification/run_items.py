@@ -8,8 +8,8 @@ from ..data.test_lock import ledger_path, read_ledger
 from ..evaluation.intervals import bootstrap_intervals
 from ..evaluation.predictions import predict, read_rows
 from ..evaluation.stored_predictions import find_stored, results
-from ..profiling.budget import check_exact, read_budgets
-from ..profiling.exact import exact_quantities
+from ..profiling.budgets import check_exact, read_budgets
+from ..profiling.counted.quantities import exact_quantities
 from ..tracking.environment import environment
 from ..tracking.manifest import RunManifest
 from ..training import checkpoint, parallel
