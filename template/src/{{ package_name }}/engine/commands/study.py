@@ -14,7 +14,7 @@ from .parser import Parser
 if TYPE_CHECKING:
     from ..config.run_config import RunConfig
     from ..config.sources import Sourced
-    from ..studies.plan import Variation
+    from ..studies.study import Variation
 
 
 def main(argv: Sequence[str], project: Project) -> int:
@@ -25,8 +25,7 @@ def main(argv: Sequence[str], project: Project) -> int:
     _check(parser, flags)
 
     from ..config.sources import Sourced
-    from ..studies.plan import BASELINE, Plan, Variation
-    from ..studies.study import Study, carry_out
+    from ..studies.study import BASELINE, Plan, Study, Variation, carry_out
 
     task_type = project.task_type(project.task_of_preset(flags.preset))
     preset = Sourced(config=task_type.config_type())
@@ -120,7 +119,7 @@ def _variations(
     own: Mapping[str, Mapping[str, Any]],
 ) -> "list[Variation]":
     """Those asked for, or the task's own; each is tried on the config. Raises ConfigError."""
-    from ..studies.plan import BASELINE, Variation
+    from ..studies.study import BASELINE, Variation
 
     if not asked and not own:
         parser.error("this task has no ablations of its own: name some with --vary")

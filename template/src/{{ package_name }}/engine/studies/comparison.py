@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.drawn_rows import DrawnRows, Reader
-from ..evaluation.intervals import Interval
+from ..evaluation.bootstrap import DrawnRows, Interval, Reader
 from ..seeding import numpy_generator
 from ..training.task import Row, Task
 
@@ -25,7 +24,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One variation."""
+    """The scores of one variation, and its paired difference from the baseline."""
 
     name: str
     by_seed: Mapping[int, float]
@@ -42,7 +41,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All variations, the baseline first."""
+    """The comparison of all variations with the baseline, which comes first."""
 
     metric: str
     examples: int
@@ -55,7 +54,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """The predictions of one run."""
+    """The scores of one run to compare, on the examples and on each draw of them."""
 
     ids: tuple[int, ...]
     value: float
@@ -131,7 +130,7 @@ def _difference(
 def _over_seeds(
     values: Sequence[float], draws: Sequence[NDArray[np.float64]], level: float
 ) -> Interval:
-    """The mean of one value a seed; `draws` has [B] for each. Each draw draws the seeds, too."""
+    """The mean score over S seeds and its interval; `draws` S x [B], each draws seeds, too."""
     table = np.stack(draws)
     seeds, count = table.shape
     chosen = numpy_generator(0, "study", "seeds", seeds).integers(0, seeds, (seeds, count))
@@ -145,3 +144,35 @@ def _verdict(difference: Interval, direction: str) -> str:
     if difference.low <= 0 <= difference.high:
         return "not told apart"
     return "better" if (difference.value > 0) == (direction == "max") else "worse"
+
+
+def comparison_table(
+    comparison: Comparison, *, title: str, seeds: Sequence[int], paired: bool
+) -> str:
+    """The table of a comparison: each variation's scores and, if `paired`, its difference."""
+    titles = ["variation", *(f"seed {seed}" for seed in seeds), "mean", "95 % interval", "std"]
+    if paired:
+        titles += ["difference", f"{100 * comparison.level:.3g} % interval", ""]
+    rows = [titles, *(_cells(line, seeds, paired) for line in comparison.lines)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(titles))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    note = (
+        "Differences are of the same seeds and examples; their intervals hold together in 95 % of "
+        "studies (Bonferroni)."
+    )
+    return "\n".join([title, *(line.rstrip() for line in lines), *([note] if paired else [])])
+
+
+def _cells(line: Line, seeds: Sequence[int], paired: bool) -> list[str]:
+    scores = [f"{line.by_seed[seed]:.4f}" if seed in line.by_seed else "-" for seed in seeds]
+    std = "-" if line.std is None else f"{line.std:.4f}"
+    cells = [line.name, *scores, f"{line.mean.value:.4f}", _range(line.mean, ".4f"), std]
+    if not paired:
+        return cells
+    found = line.difference
+    told = ["-", "-"] if found is None else [f"{found.value:+.4f}", _range(found, "+.4f")]
+    return [*cells, *told, line.verdict]
+
+
+def _range(interval: Interval, form: str) -> str:
+    return f"{interval.low:{form}} to {interval.high:{form}}"

@@ -24,20 +24,20 @@ Start = Callable[..., Sequence[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Commands about one run, one after another."""
+    """A job of a study: commands about one run, one after another."""
 
     run_dir: Path
     commands: tuple[tuple[str, ...], ...]
 
     @property
     def log(self) -> Path:
-        """Where everything goes that they say."""
+        """The log of a job, where everything goes that its commands print."""
         return self.run_dir.with_name(f"{self.run_dir.name}.log")
 
 
 @dataclass(kw_only=True)
 class _Working:
-    """A job whose command number `current` is running."""
+    """A job at work: the process of its command number `current`, and its log."""
 
     job: Job
     log: IO[bytes]
@@ -48,7 +48,7 @@ class _Working:
 def run_jobs(
     jobs: Sequence[Job], *, start: Start, processes: int, signals: SignalGuard, say: Say
 ) -> dict[Path, str]:
-    """Run the jobs, so many at a time; {run directory: why} of those that failed.
+    """Run the jobs in `processes` at a time; {run directory: why} of those that failed.
 
     A job whose command leaves with another code than 0 has failed, and the others go on. Raises
     StopRequested once a signal has come and every process has saved and left.
@@ -95,7 +95,7 @@ def _process(words: Sequence[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
 
 
 def _goes_on(each: _Working, failed: dict[Path, str], start: Start) -> bool:
-    """Whether the job is at work still; starts its next command where one has ended."""
+    """Whether a job is at work still; starts its next command where one has ended."""
     code = each.process.poll()
     if code is None:
         return True

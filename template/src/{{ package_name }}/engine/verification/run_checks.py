@@ -1,45 +1,31 @@
-"""Items about a run on the disk, its claims, and what the project says of itself."""
-
-from typing import Any
+"""Checks of a run on the disk, its claims, and what the project says of itself."""
 
 import torch
 
 from ..data.test_lock import ledger_path, read_ledger
-from ..evaluation.intervals import bootstrap_intervals
-from ..evaluation.predictions import predict, read_rows
-from ..evaluation.stored_predictions import find_stored, results
+from ..evaluation.bootstrap import bootstrap_intervals
+from ..evaluation.predictions import find_stored, predict, read_rows, results
 from ..profiling.budget import check_exact, read_budgets
 from ..profiling.exact import exact_quantities
 from ..tracking.environment import environment
 from ..tracking.manifest import RunManifest
+from ..tracking.sinks import read_records
 from ..training import checkpoint, parallel
-from .conditions import differing_conditions
-from .examination import Examination, records
-from .items import FailedError, Item, SkippedError, require
+from .doctor import Check, Examination, FailedError, SkippedError, make_checks, require
+from .reproduce import differing_conditions
 
 
-def run_items(exam: Examination) -> list[Item]:
-    """The items about the run and the project."""
-    return [
-        Item(
-            name="environment",
-            proof="tests/tracking/test_manifest.py",
-            check=lambda: _environment(exam),
-        ),
-        Item(
-            name="run integrity",
-            proof="tests/training/test_checkpoint.py",
-            check=lambda: _integrity(_run(exam)),
-        ),
-        Item(name="claims", proof="`reproduce RUN`", check=lambda: _claims(_run(exam))),
-        Item(
-            name="scores",
-            proof="tests/evaluation/test_intervals.py",
-            check=lambda: _scores(exam),
-        ),
-        Item(name="test split", proof="tests/evaluation/test_evaluate.py", check=_ledger),
-        Item(name="budgets", proof="`profile --check`", check=lambda: _budgets(exam)),
-    ]
+def checks_of_run(exam: Examination) -> list[Check]:
+    """The doctor's checks of a run on the disk: its files, claims and scores, and the budgets."""
+    table = {
+        "environment": (_environment, "tests/engine/tracking/test_manifest.py"),
+        "run integrity": (_integrity, "tests/engine/training/test_checkpoint.py"),
+        "claims": (_claims, "`reproduce RUN`"),
+        "scores": (_scores, "tests/engine/evaluation/test_bootstrap.py"),
+        "test split": (_ledger, "tests/engine/evaluation/test_scoring.py"),
+        "budgets": (_budgets, "`profile --check`"),
+    }
+    return make_checks(exam, table)
 
 
 def _run(exam: Examination) -> RunManifest:
@@ -63,7 +49,8 @@ def _environment(exam: Examination) -> str:
     return f"recorded; that of {name} is the present one"
 
 
-def _integrity(run: RunManifest) -> str:
+def _integrity(exam: Examination) -> str:
+    run = _run(exam)
     parents = [run.run_dir / name for name in ("checkpoints", "best")]
     folders = [folder for parent in parents for folder in checkpoint.folders(parent)]
     require(bool(folders), f"{run.run_dir} holds no checkpoint")
@@ -75,13 +62,14 @@ def _integrity(run: RunManifest) -> str:
     return f"{len(folders)} folders of {run.run_dir.name} are as they were written"
 
 
-def _claims(run: RunManifest) -> str:
+def _claims(exam: Examination) -> str:
+    run = _run(exam)
     best = run.data["best"]
     if best is None:
         raise SkippedError(f"{run.run_dir.name} was never evaluated")
     found = [
         record["selected"]
-        for record in records(run.run_dir)
+        for record in read_records(run.run_dir / "metrics.jsonl")
         if record["kind"] == "evaluation" and record["step"] == best["step"]
     ]
     require(
@@ -102,24 +90,21 @@ def _scores(exam: Examination) -> str:
     )
     one, two = (bootstrap_intervals(exam.task, rows, resamples=20) for _ in range(2))
     require(repr(one) == repr(two), "the same rows have two intervals")
-    task = exam.task_of_run()
-    stored = [] if task is None or exam.run is None else results(exam.run.run_dir)
+    task, run = exam.task_of_run(), exam.run
+    if task is None or run is None:
+        return "the same rows, the same interval; 0 stored results scored again"
+    stored = results(run.run_dir)
     for result in stored:
-        _score_again(exam, result)
+        path = find_stored([run.run_dir], result)
+        if path is None:
+            raise FailedError(f"the predictions of {result['split']} are damaged or gone")
+        for name, value in task.scores(read_rows(path)).items():
+            said = result["scores"][name]["value"]
+            require(value == said, f"{path.name}: {name} is {value} and is said to be {said}")
     return f"the same rows, the same interval; {len(stored)} stored results scored again"
 
 
-def _score_again(exam: Examination, result: dict[str, Any]) -> None:
-    task, run = exam.task_of_run(), _run(exam)
-    path = find_stored([run.run_dir], result)
-    if task is None or path is None:
-        raise FailedError(f"the predictions of {result['split']} are damaged or gone")
-    for name, value in task.scores(read_rows(path)).items():
-        said = result["scores"][name]["value"]
-        require(value == said, f"{path.name}: {name} is {value} and is said to be {said}")
-
-
-def _ledger() -> str:
+def _ledger(exam: Examination) -> str:
     count = len(read_ledger(ledger_path()))
     return f"{count} openings of the test split, each in {ledger_path().name}"
 

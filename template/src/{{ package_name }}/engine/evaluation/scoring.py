@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..data.dataset import Dataset, Splits
+from ..data.dataset import Dataset
 from ..data.test_lock import ledger_path, read_ledger, record_opening, request_opening
 from ..errors import RefusedInputError, RunFailedError
 from ..project import project_root
@@ -19,12 +19,11 @@ from ..training.checkpoint import load_weights
 from ..training.device import choose_device
 from ..training.hashing import weights_sha256
 from ..training.task import Row, Task
-from .intervals import bootstrap_intervals
-from .predictions import finite_scores, predict, read_rows
-from .stored_predictions import find_stored, split_name, store
+from .bootstrap import bootstrap_intervals
+from .predictions import find_stored, predict, read_rows, split_name, store
+from .validation import Checkpoint, finite_scores, validation_scores
 
 SplitName = Literal["validation", "test"]
-Checkpoint = Literal["best", "last", "raw", "ema"]
 
 
 def evaluate_run(
@@ -37,7 +36,7 @@ def evaluate_run(
     again: str | None = None,
     steps: int | None = None,
 ) -> dict[str, Any]:
-    """Score the weights `which` of a run on a split; JSON values.
+    """Score a run's weights on the validation or test split, with intervals; JSON values.
 
     With `steps` the model takes so many of its own steps, whatever training had. The
     predictions, with the result beside them, are below `<run>/predictions/`. The test split goes
@@ -52,7 +51,7 @@ def evaluate_run(
         )
     weights = _weights(task, run_dir, manifest, which, steps)
     facts = {"split": split, **weights.facts, "data_fingerprint": splits.fingerprint}
-    dataset = _split_of(splits, split)
+    dataset = splits.test if split == "test" else splits.validation
     stored = _unlock(run_dir, facts, again) if split == "test" else None
     rows = stored if stored is not None else weights.predict(dataset)
     return _scored(weights.task, run_dir, facts, rows, dataset, replayed=stored is not None)
@@ -67,7 +66,7 @@ def evaluate_file(
     which: Checkpoint,
     steps: int | None = None,
 ) -> tuple[dict[str, Any], Sequence[str]]:
-    """Score the weights of a run on a file of examples, outside the test lock.
+    """Score a run's weights on a file of examples, outside the test lock, with intervals.
 
     As `evaluate_run`; the result has the file's name and sha256. Returns also a line about each
     part of the file that was left out. Raises RefusedInputError for a file without examples, and
@@ -91,7 +90,7 @@ def evaluate_file(
 
 @dataclass(frozen=True, kw_only=True)
 class _Weights:
-    """Weights of a run, and the task that they are for."""
+    """The weights of a run that are scored, and the task that they are for."""
 
     task: Task[Any]
     tensors: Mapping[str, Tensor]
@@ -99,7 +98,7 @@ class _Weights:
     """What a result says of them."""
 
     def predict(self, dataset: Dataset) -> list[Row]:
-        """One row an example of `dataset`."""
+        """Predict with the weights that are scored."""
         model, device = trained_model(self.task, self.tensors)
         size = self.task.config.evaluation.batch_size
         return predict(self.task, model, dataset, batch_size=size, device=device)
@@ -132,8 +131,13 @@ def _scored(
     *,
     replayed: bool,
 ) -> dict[str, Any]:
-    """Score the rows, with intervals, and store them with the result."""
-    _check_complete(rows, dataset)
+    """Score complete predictions, with intervals, and store them with the result."""
+    examples = len({row.example_id for row in rows})
+    if not len(rows) == examples == len(dataset):
+        raise RunFailedError(
+            f"{len(rows)} predictions for {examples} of {len(dataset)} examples: the task's "
+            "predict() must give one row an example"
+        )
     what = "the file" if facts["split"] == "file" else f"the {facts['split']} split of {run_dir}"
     try:
         finite_scores(task, rows)
@@ -150,41 +154,26 @@ def _scored(
     return result
 
 
-def validation_scores(manifest: RunManifest, which: Checkpoint) -> dict[str, float]:
-    """What the weights `which` of a run scored on validation while it trained."""
-    best = manifest.data["best"]
-    if best is None:
-        return {}
-    if which == "best":
-        return dict(best.get("scores", {}))  # a run of an older version has none
-    prefix = f"{best['weights'] if which == 'last' else which}/"
-    final = manifest.data["final_metrics"] or {}
-    return {k.removeprefix(prefix): v for k, v in final.items() if k.startswith(prefix)}
-
-
-def _split_of(splits: Splits, split: SplitName) -> Dataset:
-    return splits.test if split == "test" else splits.validation
-
-
 def _unlock(run_dir: Path, facts: dict[str, Any], again: str | None) -> list[Row] | None:
-    """Ask for the test split; the rows of these very weights where they were stored.
+    """Ask the lock for the test split to score; stored predictions of these very weights, if any.
 
     An opening is on the disk before the first prediction is made: whoever is killed in
     between has looked.
     """
-    path = ledger_path()
+    path, steps = ledger_path(), facts["steps"]
     weights, fingerprint = facts["weights_sha256"], facts["data_fingerprint"]
-    steps = facts["steps"]
     answer = request_opening(
         path, fingerprint=fingerprint, weights_sha256=weights, again=again, steps=steps
     )
     if answer == "replay":
-        stored = find_stored([run_dir, *_opened_runs(path, weights)], facts)
+        opened = [o["run"] for o in read_ledger(path) if o["weights_sha256"] == weights]
+        stored = find_stored([run_dir, *(project_root() / run for run in opened)], facts)
         return None if stored is None else read_rows(stored)
+    full, root = run_dir.resolve(), project_root().resolve()
     opening = {
         "data_fingerprint": fingerprint,
         "task": facts["task"],
-        "run": _shown(run_dir),
+        "run": str(full.relative_to(root) if full.is_relative_to(root) else full),
         "checkpoint": facts["checkpoint"],
         "weights_sha256": weights,
         "reason": again,
@@ -194,18 +183,8 @@ def _unlock(run_dir: Path, facts: dict[str, Any], again: str | None) -> list[Row
     return None
 
 
-def _opened_runs(path: Path, weights: str) -> list[Path]:
-    return [project_root() / o["run"] for o in read_ledger(path) if o["weights_sha256"] == weights]
-
-
-def _shown(run_dir: Path) -> str:
-    """The run directory, relative to the project's root where it is inside."""
-    full, root = run_dir.resolve(), project_root().resolve()
-    return str(full.relative_to(root) if full.is_relative_to(root) else full)
-
-
 def trained_model(task: Task[Any], tensors: Mapping[str, Tensor]) -> tuple[nn.Module, torch.device]:
-    """The task's model with these weights, in eval mode and on the device of its config.
+    """The model to score: the task's, with a run's weights, in eval mode, on its config's device.
 
     Threads and determinism are those of the config from then on.
     """
@@ -218,18 +197,8 @@ def trained_model(task: Task[Any], tensors: Mapping[str, Tensor]) -> tuple[nn.Mo
     return model.to(device).eval(), device
 
 
-def _check_complete(rows: list[Row], dataset: Dataset) -> None:
-    """Raise RunFailedError unless each example of the split has exactly one row."""
-    examples = len({row.example_id for row in rows})
-    if not len(rows) == examples == len(dataset):
-        raise RunFailedError(
-            f"{len(rows)} predictions for {examples} of {len(dataset)} examples: the task's "
-            "predict() must give one row an example"
-        )
-
-
 def scores_table(result: dict[str, Any]) -> str:
-    """The scores of a result for a terminal."""
+    """The table of scores and intervals that `evaluate` prints."""
     head = (
         f"{result['run']}  {split_name(result)}, {result['checkpoint']} weights of step "
         f"{result['step']}, {result['examples']} examples"

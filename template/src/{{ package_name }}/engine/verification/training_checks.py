@@ -1,12 +1,10 @@
-"""Items about training: short runs of the smoke preset that must end with the same bits."""
+"""Checks of training: short runs of the smoke preset that must end with the same bits."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from ..config.fields import overlay
 from ..data.loader import training_batches
@@ -14,39 +12,40 @@ from ..seeding import seed_globals
 from ..training import checkpoint
 from ..training.step import micro_batches, normalised
 from ..training.task import StepKeys, Task
-from .examination import STEPS, Examination, hashes
-from .items import Item, SkippedError, require
+from .doctor import STEPS, Check, Examination, SkippedError, make_checks, require
+from .model_checks import gradients_of, without_dropout
+from .reproduce import hashes_at
 
 _MIDDLE = STEPS // 2
-_PROOF = "tests/training"
 
 
-def training_items(exam: Examination) -> list[Item]:
-    """The items about training."""
-    return [
-        Item(name="seeds", proof="tests/test_seeding.py", check=lambda: _seeds(exam)),
-        Item(name="intervals", proof=f"{_PROOF}/test_intervals.py", check=lambda: _intervals(exam)),
-        Item(name="resume", proof=f"{_PROOF}/test_resume.py", check=lambda: _resume(exam)),
-        Item(name="kill", proof="`nox -s crash`", check=lambda: _kill(exam)),
-        Item(name="checkpoints", proof=f"{_PROOF}/test_checkpoint.py", check=lambda: _flip(exam)),
-        Item(
-            name="accumulation", proof=f"{_PROOF}/test_step.py", check=lambda: _accumulation(exam)
-        ),
-        Item(name="GPU", proof="`doctor`", check=lambda: _gpu(exam)),
-        Item(name="devices", proof="`doctor`", check=_devices),
-    ]
+def checks_of_training(exam: Examination) -> list[Check]:
+    """The doctor's checks of training: short runs, resumed, killed or split, end as they must."""
+    tests = "tests/engine/training"
+    table = {
+        "seeds": (_seeds, "tests/engine/test_seeding.py"),
+        "intervals": (_intervals, f"{tests}/test_intervals.py"),
+        "resume": (_resume, f"{tests}/test_resume.py"),
+        "kill": (_kill, "`nox -s crash`"),
+        "checkpoints": (_flip, f"{tests}/test_checkpoint.py"),
+        "accumulation": (_accumulation, f"{tests}/test_step.py"),
+        "GPU": (_gpu, "`doctor`"),
+        "devices": (_devices, "`doctor`"),
+    }
+    return make_checks(exam, table)
 
 
 def _same(exam: Examination, other: Path, how: str) -> None:
-    one, two = hashes(exam.reference), hashes(other)
+    one, two = hashes_at(exam.reference, STEPS), hashes_at(other, STEPS)
     unequal = [name for name in one if one[name] != two[name]]
     require(not unequal, f"{how}: {' and '.join(unequal)} differ after {STEPS} steps")
 
 
 def _seeds(exam: Examination) -> str:
     _same(exam, exam.train("again"), "the same run twice")
+    one = hashes_at(exam.reference, STEPS)
     other = exam.train("other seed", {"seed": exam.config.seed + 1})
-    same = hashes(other)["weights_sha256"] == hashes(exam.reference)["weights_sha256"]
+    same = hashes_at(other, STEPS)["weights_sha256"] == one["weights_sha256"]
     require(not same, "another seed gives the same weights: nothing is keyed by it")
     return f"{STEPS} steps twice: the same hashes; another seed: others"
 
@@ -108,12 +107,11 @@ def _accumulation(exam: Examination) -> str:
 
 
 def _gradients(exam: Examination, parts: int) -> dict[str, torch.Tensor]:
-    """{parameter: gradient} of the first step in `parts` micro-batches, float64, no dropout."""
+    """{parameter: gradient} of one step accumulated over `parts` micro-batches, as float64."""
     config = overlay(exam.config, {"training.accumulation_steps": parts}, "doctor")
     task: Task[Any] = exam.task_type(config)
     seed_globals(config.seed, "init")
-    model = task.build_model()
-    _without_dropout(model)
+    model = without_dropout(task.build_model())
     (candidates,) = training_batches(
         exam.splits.train,
         batch_size=config.training.batch_size,
@@ -129,27 +127,17 @@ def _gradients(exam: Examination, parts: int) -> dict[str, torch.Tensor]:
         output = task.loss(model, rows, rows_carry, keys)
         terms = normalised(output.terms, counts, task.per_micro_batch, parts)
         torch.autograd.backward(list(terms.values()))
-    return {
-        name: parameter.grad.double()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
-
-
-def _without_dropout(model: nn.Module) -> None:
-    model.train()
-    for module in model.modules():
-        if isinstance(module, _DropoutNd):
-            module.eval()
+    return {name: gradient.double() for name, gradient in gradients_of(model).items()}
 
 
 def _gpu(exam: Examination) -> str:
     if not torch.cuda.is_available():
         raise SkippedError("no GPU")
     runs = [exam.train(name, {"runtime.device": "cuda"}) for name in ("gpu one", "gpu two")]
-    require(hashes(runs[0]) == hashes(runs[1]), "two runs on the GPU have different hashes")
+    one, two = (hashes_at(run, STEPS) for run in runs)
+    require(one == two, "two runs on the GPU have different hashes")
     return f"{STEPS} steps twice on {torch.cuda.get_device_name()}: the same hashes"
 
 
-def _devices() -> str:
+def _devices(exam: Examination) -> str:
     raise SkippedError("training runs on one device")
