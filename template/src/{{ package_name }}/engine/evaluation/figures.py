@@ -49,9 +49,8 @@ def learning_curves(records: Sequence[Record], metric: str, folder: Path) -> lis
 def _loss_curve(training: Sequence[Record], folder: Path) -> str:
     figure, axes = new_figure(6.4, 3.6)
     terms = sorted({name for r in training for name in r if name.startswith("loss/")})
-    _plot(axes, training, "loss", "loss", ACCENT)
-    for term in terms if len(terms) > 1 else ():
-        _plot(axes, training, term, term, None)
+    for name in ["loss", *(terms if len(terms) > 1 else [])]:
+        _plot(axes, training, name, name, ACCENT if name == "loss" else None)
     if any((r.get("loss") or 0) > 0 for r in training):
         axes.set_yscale("log")
     return _finish(figure, axes, "training loss", folder / "loss_curve.png")

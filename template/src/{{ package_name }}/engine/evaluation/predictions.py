@@ -76,9 +76,9 @@ def find_stored(run_dirs: Iterable[Path], facts: Mapping[str, Any]) -> Path | No
     """The undamaged stored predictions of these weights on this split of this data, if any."""
     for run_dir in run_dirs:
         path = _path(run_dir, facts)
-        result = _read_result(path.with_suffix(".json"))
-        same = result is not None and all(result.get(key) == facts.get(key) for key in _IDENTITY)
-        if result is not None and same and path.exists() and _sha256(path) == result["rows_sha256"]:
+        result = _read_result(path.with_suffix(".json")) or {}
+        same = all(result.get(key) == facts.get(key) for key in _IDENTITY)
+        if same and path.exists() and _sha256(path) == result["rows_sha256"]:
             return path
     return None
 

@@ -172,19 +172,16 @@ def page(title: str, subtitle: str, sections: Sequence[ReportSection], folder: P
 
     Raises ValueError for a picture whose name does not end like one.
     """
-    parts = [_section_html(section, folder) for section in sections]
-    title = html.escape(title)
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title><style>{_STYLE}</style></head><body>",
-            f'<h1>{title}</h1><p class="quiet">{html.escape(subtitle)}</p>',
-            *parts,
-            "</body></html>\n",
-        ]
-    )
+    title, subtitle = html.escape(title), html.escape(subtitle)
+    body = "\n".join(_section_html(section, folder) for section in sections)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>{_STYLE}</style></head><body>
+<h1>{title}</h1><p class="quiet">{subtitle}</p>
+{body}
+</body></html>
+"""
 
 
 def _section_html(section: ReportSection, folder: Path) -> str:
@@ -223,8 +220,13 @@ def filled_card(form: str, manifest: Mapping[str, Any], shown: Sequence[Result])
     device = environment["gpu"] or f"CPU ({environment['cpu_capability']})"
     scores = [" | ".join(row) for row in _score_rows(shown)[1]]
     head = ["| split | checkpoint | score | value | 95 % interval |", "|---|---|---|---|---|"]
+    git = environment.get("git") or {}
+    commit = git.get("commit") or "unknown (the project is not a git repository)"
+    dirty = " with uncommitted changes" if git.get("dirty") else ""
     values = {
-        "run": _run_facts(manifest),
+        "run": f"`{manifest['name']}`, task `{manifest['task']}`, preset `{manifest['preset']}`, "
+        f"{manifest['step']} of {manifest['steps']} steps, {manifest['status']}; "
+        f"commit {commit}{dirty}; weights sha256 `{manifest['weights_sha256']}`",
         "model": f"{manifest['parameters']:,} parameters",
         "data": f"sha256 `{manifest['data_fingerprint']}`",
         "scores": "\n".join([*head, *(f"| {cells} |" for cells in scores)]),
@@ -233,14 +235,3 @@ def filled_card(form: str, manifest: Mapping[str, Any], shown: Sequence[Result])
     for name, value in values.items():
         form = form.replace(f"<!-- fill: {name} -->", value)
     return form
-
-
-def _run_facts(manifest: Mapping[str, Any]) -> str:
-    git = manifest["environment"].get("git") or {}
-    commit = git.get("commit") or "unknown (the project is not a git repository)"
-    dirty = " with uncommitted changes" if git.get("dirty") else ""
-    return (
-        f"`{manifest['name']}`, task `{manifest['task']}`, preset `{manifest['preset']}`, "
-        f"{manifest['step']} of {manifest['steps']} steps, {manifest['status']}; "
-        f"commit {commit}{dirty}; weights sha256 `{manifest['weights_sha256']}`"
-    )

@@ -21,9 +21,10 @@ from ..training.hashing import weights_sha256
 from ..training.task import Row, Task
 from .bootstrap import bootstrap_intervals
 from .predictions import find_stored, predict, read_rows, split_name, store
-from .validation import Checkpoint, finite_scores, validation_scores
+from .validation import finite_scores, validation_scores
 
 SplitName = Literal["validation", "test"]
+Checkpoint = Literal["best", "last", "raw", "ema"]
 
 
 def evaluate_run(
@@ -53,8 +54,7 @@ def evaluate_run(
     facts = {"split": split, **weights.facts, "data_fingerprint": splits.fingerprint}
     dataset = splits.test if split == "test" else splits.validation
     stored = _unlock(run_dir, facts, again) if split == "test" else None
-    rows = stored if stored is not None else weights.predict(dataset)
-    return _scored(weights.task, run_dir, facts, rows, dataset, replayed=stored is not None)
+    return weights.score(facts, dataset, stored)
 
 
 def evaluate_file(
@@ -83,9 +83,7 @@ def evaluate_file(
         "file_sha256": sha256,
         "left_out": len(examples.left_out),
     }
-    rows = weights.predict(examples.dataset)
-    result = _scored(weights.task, run_dir, facts, rows, examples.dataset, replayed=False)
-    return result, examples.left_out
+    return weights.score(facts, examples.dataset), examples.left_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +91,42 @@ class _Weights:
     """The weights of a run that are scored, and the task that they are for."""
 
     task: Task[Any]
+    run_dir: Path
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
     """What a result says of them."""
 
-    def predict(self, dataset: Dataset) -> list[Row]:
-        """Predict with the weights that are scored."""
+    def score(
+        self, facts: Mapping[str, Any], dataset: Dataset, stored: list[Row] | None = None
+    ) -> dict[str, Any]:
+        """Score the `stored` or new predictions of a run's weights, and store the result.
+
+        Raises RunFailedError where an example has no prediction, or a score is not finite.
+        """
+        rows = self._predict(dataset) if stored is None else stored
+        examples = len({row.example_id for row in rows})
+        if not len(rows) == examples == len(dataset):
+            raise RunFailedError(
+                f"{len(rows)} predictions for {examples} of {len(dataset)} examples: the task's "
+                "predict() must give one row an example"
+            )
+        split = facts["split"]
+        try:
+            finite_scores(self.task, rows)
+        except ValueError as error:
+            what = "the file" if split == "file" else f"the {split} split of {self.run_dir}"
+            raise RunFailedError(f"{error} on {what}") from error
+        intervals = bootstrap_intervals(self.task, rows)
+        result = {
+            **facts,
+            "examples": len(rows),
+            "replayed": stored is not None,
+            "scores": {name: asdict(interval) for name, interval in intervals.items()},
+        }
+        store(self.run_dir, rows, result)
+        return result
+
+    def _predict(self, dataset: Dataset) -> list[Row]:
         model, device = trained_model(self.task, self.tensors)
         size = self.task.config.evaluation.batch_size
         return predict(self.task, model, dataset, batch_size=size, device=device)
@@ -119,39 +147,7 @@ def _weights(
         "steps": steps,
         "weights_sha256": weights_sha256(tensors),
     }
-    return _Weights(task=task, tensors=tensors, facts=facts)
-
-
-def _scored(
-    task: Task[Any],
-    run_dir: Path,
-    facts: Mapping[str, Any],
-    rows: list[Row],
-    dataset: Dataset,
-    *,
-    replayed: bool,
-) -> dict[str, Any]:
-    """Score complete predictions, with intervals, and store them with the result."""
-    examples = len({row.example_id for row in rows})
-    if not len(rows) == examples == len(dataset):
-        raise RunFailedError(
-            f"{len(rows)} predictions for {examples} of {len(dataset)} examples: the task's "
-            "predict() must give one row an example"
-        )
-    what = "the file" if facts["split"] == "file" else f"the {facts['split']} split of {run_dir}"
-    try:
-        finite_scores(task, rows)
-    except ValueError as error:
-        raise RunFailedError(f"{error} on {what}") from error
-    intervals = bootstrap_intervals(task, rows)
-    result = {
-        **facts,
-        "examples": len(rows),
-        "replayed": replayed,
-        "scores": {name: asdict(interval) for name, interval in intervals.items()},
-    }
-    store(run_dir, rows, result)
-    return result
+    return _Weights(task=task, run_dir=run_dir, tensors=tensors, facts=facts)
 
 
 def _unlock(run_dir: Path, facts: dict[str, Any], again: str | None) -> list[Row] | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +13,6 @@ from ..errors import RunFailedError
 from ..tracking.manifest import RunManifest
 from ..training.task import Row, Task
 from .predictions import predict
-
-Checkpoint = Literal["best", "last", "raw", "ema"]
 
 
 def make_evaluator(
@@ -62,7 +60,7 @@ def finite_scores(task: Task[Any], rows: Sequence[Row]) -> dict[str, float]:
     return scores
 
 
-def validation_scores(manifest: RunManifest, which: Checkpoint) -> dict[str, float]:
+def validation_scores(manifest: RunManifest, which: str) -> dict[str, float]:
     """The validation scores that a run's weights had while it trained, {} if it kept none."""
     best = manifest.data["best"]
     if best is None:

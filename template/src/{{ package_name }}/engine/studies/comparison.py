@@ -77,15 +77,13 @@ def compare(task: Task[Any], outcomes: Outcomes, *, draws: int = DRAWS) -> Compa
     if not baseline:
         raise ValueError("the baseline has no predictions to compare with")
     level = 1 - (1 - LEVEL) / max(1, len(scored) - 1)
-    lines = []
-    for name, by_seed in scored.items():
-        difference = None if by_seed is baseline else _difference(by_seed, baseline, level)
-        if by_seed:
-            lines.append(_line(name, by_seed, difference, task.direction))
-    examples = len(next(iter(baseline.values())).ids)
-    return Comparison(
-        metric=task.primary_metric, examples=examples, lines=tuple(lines), level=level
+    lines = tuple(
+        _line(name, by_seed, baseline, level, task.direction)
+        for name, by_seed in scored.items()
+        if by_seed
     )
+    examples, metric = len(next(iter(baseline.values())).ids), task.primary_metric
+    return Comparison(metric=metric, examples=examples, lines=lines, level=level)
 
 
 def _scored(task: Task[Any], rows: Sequence[Row], draws: int) -> _Scored:
@@ -104,27 +102,28 @@ def _scored(task: Task[Any], rows: Sequence[Row], draws: int) -> _Scored:
 
 
 def _line(
-    name: str, by_seed: Mapping[int, _Scored], difference: Interval | None, direction: str
+    name: str, side: Mapping[int, _Scored], baseline: Mapping[int, _Scored], level: float, best: str
 ) -> Line:
-    values = [each.value for each in by_seed.values()]
+    values = [each.value for each in side.values()]
+    seeds = [seed for seed in side if seed in baseline and side[seed].ids == baseline[seed].ids]
+    difference = None
+    if seeds and side is not baseline:
+        pairs = [(side[seed], baseline[seed]) for seed in seeds]
+        apart = [one.draws - two.draws for one, two in pairs]
+        difference = _over_seeds([one.value - two.value for one, two in pairs], apart, level)
+    verdict = ""
+    if difference is not None:
+        better = (difference.value > 0) == (best == "max")
+        told_apart = not difference.low <= 0 <= difference.high
+        verdict = ("better" if better else "worse") if told_apart else "not told apart"
     return Line(
         name=name,
-        by_seed={seed: each.value for seed, each in by_seed.items()},
-        mean=_over_seeds(values, [each.draws for each in by_seed.values()], LEVEL),
+        by_seed={seed: each.value for seed, each in side.items()},
+        mean=_over_seeds(values, [each.draws for each in side.values()], LEVEL),
         std=statistics.stdev(values) if len(values) > 1 else None,
         difference=difference,
-        verdict="" if difference is None else _verdict(difference, direction),
+        verdict=verdict,
     )
-
-
-def _difference(
-    side: Mapping[int, _Scored], other: Mapping[int, _Scored], level: float
-) -> Interval | None:
-    seeds = [seed for seed in side if seed in other and side[seed].ids == other[seed].ids]
-    if not seeds:
-        return None
-    values = [side[seed].value - other[seed].value for seed in seeds]
-    return _over_seeds(values, [side[seed].draws - other[seed].draws for seed in seeds], level)
 
 
 def _over_seeds(
@@ -138,12 +137,6 @@ def _over_seeds(
     tail = 100 * (1 - level) / 2
     low, high = np.nanpercentile(means, [tail, 100 - tail])
     return Interval(value=statistics.fmean(values), low=float(low), high=float(high))
-
-
-def _verdict(difference: Interval, direction: str) -> str:
-    if difference.low <= 0 <= difference.high:
-        return "not told apart"
-    return "better" if (difference.value > 0) == (direction == "max") else "worse"
 
 
 def comparison_table(

@@ -27,15 +27,6 @@ Failures = dict[Path, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variation:
-    """A variation that a study trains: its name, and what differs from the preset."""
-
-    name: str
-    changes: Mapping[str, Any]
-    """{dotted field: value}; nothing for the baseline."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One training of a study: a variation with a seed, and what its run left on the disk."""
 
@@ -57,9 +48,9 @@ class Trial:
         A run that went on after it was scored has no result until it is scored again.
         """
         best = self.manifest.get("best") or {}
+        wanted = {"split": split, "checkpoint": "best", "step": best.get("step")}
         for result in results(self.run_dir):
-            of_best = result["checkpoint"] == "best" and not result.get("steps")
-            if result["split"] == split and of_best and result["step"] == best.get("step"):
+            if not result.get("steps") and all(result[k] == v for k, v in wanted.items()):
                 return result
         return None
 
@@ -116,30 +107,25 @@ class Plan:
     preset: str
     changes: Mapping[str, Any]
     """{dotted field: value} of every run, over the preset."""
-    variations: tuple[Variation, ...]
-    """The baseline first."""
+    variations: Mapping[str, Mapping[str, Any]]
+    """{name: {dotted field: value}}; the baseline, which changes nothing, first."""
     seeds: tuple[int, ...]
 
     def trials(self, folder: Path) -> list[Trial]:
         """Every training of the study, one seed after another, so that pairs end together."""
-        return [self._trial(v, seed, folder) for seed in self.seeds for v in self.variations]
+        return [self._trial(name, seed, folder) for seed in self.seeds for name in self.variations]
 
-    def _trial(self, variation: Variation, seed: int, folder: Path) -> Trial:
-        run_dir = folder / f"{variation.name}-seed{seed}"
+    def _trial(self, variation: str, seed: int, folder: Path) -> Trial:
+        run_dir = folder / f"{variation}-seed{seed}"
         words = ["train", "--preset", self.preset, "--run-dir", str(run_dir), "--resume"]
-        for name, value in {**self.changes, **variation.changes, "seed": seed}.items():
-            words += [f"--{name}", *_words(value)]
-        return Trial(variation=variation.name, seed=seed, run_dir=run_dir, train=tuple(words))
+        for name, value in {**self.changes, **self.variations[variation], "seed": seed}.items():
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [f"--{name}", *map(str, values)]
+        return Trial(variation=variation, seed=seed, run_dir=run_dir, train=tuple(words))
 
     def as_json(self) -> dict[str, Any]:
         """The study's plan as JSON values, which `check_same` reads."""
-        return {
-            "kind": self.kind,
-            "preset": self.preset,
-            "changes": _plain(self.changes),
-            "variations": {each.name: _plain(each.changes) for each in self.variations},
-            "seeds": list(self.seeds),
-        }
+        return dict(json.loads(json.dumps(vars(self))))
 
     def check_same(self, before: Mapping[str, Any], folder: Path) -> None:
         """Raise RefusedInputError where the study in `folder` is about something else.
@@ -149,22 +135,13 @@ class Plan:
         now = self.as_json()
         pairs = {name: (before[name], now[name]) for name in ("kind", "preset", "changes")}
         for name, changes in now["variations"].items():
-            was = before["variations"].get(name, changes)
-            pairs[f"variation {name}"] = (was, changes)
+            pairs[f"variation {name}"] = (before["variations"].get(name, changes), changes)
         for name, (was, asked) in pairs.items():
             if was != asked:
                 raise RefusedInputError(
                     f"{folder} holds a study with another {name}: it was {was!r}, now {asked!r}; "
                     "name another --study-dir"
                 )
-
-
-def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in changes.items()}
-
-
-def _words(value: Any) -> Sequence[str]:
-    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,14 +191,14 @@ def carry_out(study: Study) -> int:
             _say(f"{stop}: every run is saved; the same command goes on")
             return signals.exit_code
         comparison = _compared(study, trials, failures)
-        _write(study.folder, facts | _results(study, trials, failures, comparison))
-    plan = study.plan
-    title = (
-        f"{plan.kind} {plan.preset}: {comparison.metric} on {study.split}, {comparison.examples} "
-        "examples, best weights"
-    )
-    paired = len(plan.variations) > 1
-    print(comparison_table(comparison, title=title, seeds=plan.seeds, paired=paired))
+        facts |= {"split": study.split, "environment": environment()}
+        facts["comparison"] = asdict(comparison)
+        facts["runs"] = [
+            trial.facts(study.split, failures.get(trial.run_dir), comparison.metric)
+            for trial in trials
+        ]
+        _write(study.folder, facts)
+    print(_table(study.plan, comparison, study.split))
     if failures:
         raise RunFailedError(_told(failures, len(trials)))
     return 0
@@ -261,7 +238,7 @@ def _open_test(
 
 
 def _compared(study: Study, trials: Sequence[Trial], failures: Failures) -> Comparison:
-    outcomes: dict[str, dict[int, Any]] = {each.name: {} for each in study.plan.variations}
+    outcomes: dict[str, dict[int, Any]] = {name: {} for name in study.plan.variations}
     for trial in trials:
         rows = None if trial.run_dir in failures else trial.rows(study.split)
         if rows is not None:
@@ -272,18 +249,13 @@ def _compared(study: Study, trials: Sequence[Trial], failures: Failures) -> Comp
         raise RunFailedError(f"{error}: {_told(failures, len(trials))}") from error
 
 
-def _results(
-    study: Study, trials: Sequence[Trial], failures: Failures, comparison: Comparison
-) -> dict[str, Any]:
-    return {
-        "split": study.split,
-        "environment": environment(),
-        "comparison": asdict(comparison),
-        "runs": [
-            trial.facts(study.split, failures.get(trial.run_dir), comparison.metric)
-            for trial in trials
-        ],
-    }
+def _table(plan: Plan, comparison: Comparison, split: str) -> str:
+    title = (
+        f"{plan.kind} {plan.preset}: {comparison.metric} on {split}, {comparison.examples} "
+        "examples, best weights"
+    )
+    paired = len(plan.variations) > 1
+    return comparison_table(comparison, title=title, seeds=plan.seeds, paired=paired)
 
 
 def _told(failures: Failures, runs: int) -> str:
