@@ -78,7 +78,7 @@ def _examine(project: Project, run: "RunManifest | None") -> "list[Outcome]":
 
 
 def all_checks(exam: "Examination") -> "list[Check]":
-    """The checks that `doctor` makes without `--model`: one for each line of REPRODUCIBILITY.md."""
+    """Collect what the `doctor` command checks without `--model`, by REPRODUCIBILITY.md."""
     from ..verification.data_checks import checks_of_data
     from ..verification.run_checks import checks_of_run
     from ..verification.training_checks import checks_of_training

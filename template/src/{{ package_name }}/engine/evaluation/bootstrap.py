@@ -1,7 +1,7 @@
-"""Bootstrap: how far a score may be off because the split is finite. N rows.
+"""Bootstrap: how far a score may be off because the split, of N rows, is finite.
 
-A bootstrap scores a thousand draws of the same rows, and reading numbers out of rows takes longer
-than computing with them; so the numbers are read once however often the rows are drawn.
+A thousand draws of the same rows are scored, and reading numbers out of rows takes longer than
+computing with them: so they are read once however often the rows are drawn.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -84,8 +84,7 @@ def bootstrap_intervals(
     tail = 100 * (1 - level) / 2
     intervals = {}
     for name, value in task.scores(rows).items():
-        values = np.array(draws.get(name, []))
-        values = values[np.isfinite(values)]
-        low, high = np.percentile(values, [tail, 100 - tail]) if len(values) else (value, value)
+        values = [each for each in draws.get(name, []) if np.isfinite(each)]
+        low, high = np.percentile(values, [tail, 100 - tail]) if values else (value, value)
         intervals[name] = Interval(value=value, low=float(low), high=float(high))
     return intervals

@@ -55,8 +55,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 def read_rows(path: Path) -> list[Row]:
     """Read stored predictions. Raises RefusedInputError where they cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [Row(**json.loads(line)) for line in lines]
+        return [Row(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError, TypeError) as error:
         raise RefusedInputError(
             f"{path} cannot be read as predictions: {error}; remove it and evaluate again"

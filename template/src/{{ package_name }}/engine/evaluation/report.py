@@ -69,8 +69,8 @@ def _current(found: Sequence[Result], validation: Result) -> list[Result]:
         (split_name(r), r["data_fingerprint"], r["checkpoint"]): r
         for r in sorted(same, key=lambda r: r["step"])
     }
-    order = {"validation": 0, "test": 1, "file": 2}
-    return sorted(last.values(), key=lambda r: (order[r["split"]], split_name(r), r["checkpoint"]))
+    order = ("validation", "test", "file").index
+    return sorted(last.values(), key=lambda r: (order(r["split"]), split_name(r), r["checkpoint"]))
 
 
 def _sections(

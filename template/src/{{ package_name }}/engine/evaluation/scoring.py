@@ -194,18 +194,16 @@ def trained_model(task: Task[Any], tensors: Mapping[str, Tensor]) -> tuple[nn.Mo
 
 
 def scores_table(result: dict[str, Any]) -> str:
-    """The table of scores and intervals that `evaluate` prints."""
+    """The table of a scored run: each score with its interval."""
     head = (
         f"{result['run']}  {split_name(result)}, {result['checkpoint']} weights of step "
         f"{result['step']}, {result['examples']} examples"
     )
     if result["replayed"]:
         head += " (stored predictions, nothing opened)"
-    lines = [head]
     width = max(20, *(len(name) + 2 for name in result["scores"]))
-    for name, score in result["scores"].items():
-        lines.append(
-            f"  {name:<{width}}{score['value']:.4f}   95 % interval "
-            f"{score['low']:.4f} to {score['high']:.4f}"
-        )
-    return "\n".join(lines)
+    lines = [
+        f"  {name:<{width}}{s['value']:.4f}   95 % interval {s['low']:.4f} to {s['high']:.4f}"
+        for name, s in result["scores"].items()
+    ]
+    return "\n".join([head, *lines])

@@ -24,7 +24,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """The scores of one variation, and its paired difference from the baseline."""
+    """A line of the comparison: one variation's scores and paired difference from the baseline."""
 
     name: str
     by_seed: Mapping[int, float]
@@ -54,7 +54,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """The scores of one run to compare, on the examples and on each draw of them."""
+    """The scores of one run of a comparison, on the examples and on each draw of them."""
 
     ids: tuple[int, ...]
     value: float
@@ -129,7 +129,7 @@ def _line(
 def _over_seeds(
     values: Sequence[float], draws: Sequence[NDArray[np.float64]], level: float
 ) -> Interval:
-    """The mean score over S seeds and its interval; `draws` S x [B], each draws seeds, too."""
+    """The mean to compare over S seeds and its interval; `draws` S x [B], each draws seeds, too."""
     table = np.stack(draws)
     seeds, count = table.shape
     chosen = numpy_generator(0, "study", "seeds", seeds).integers(0, seeds, (seeds, count))

@@ -43,9 +43,6 @@ class _Working:
     current: int = 0
     process: "subprocess.Popen[bytes]" = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.begin()
-
     def begin(self) -> None:
         """Start the current command of a job in a process of its own."""
         words = self.start(*self.job.commands[self.current])
@@ -90,7 +87,9 @@ def run_jobs(
                     break
                 if not is_in_use(job.run_dir):
                     waiting.remove(job)
-                    working.append(_Working(job=job, start=start, log=job.log.open("ab")))
+                    each = _Working(job=job, start=start, log=job.log.open("ab"))
+                    each.begin()
+                    working.append(each)
                 elif job.run_dir not in waited_for:
                     waited_for.add(job.run_dir)
                     say(f"{job.run_dir.name} is trained by another process: waiting for it")

@@ -38,12 +38,12 @@ class Trial:
 
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """What run.json says of the run of this training; nothing where it has not begun."""
+        """What run.json says of a run of the study; nothing where it has not begun."""
         there = (self.run_dir / "run.json").exists()
         return RunManifest.load(self.run_dir).data if there else {}
 
     def result(self, split: str) -> dict[str, Any] | None:
-        """The stored result of this training's best weights on `split`; None where there is none.
+        """The stored result of a study's run on `split`, of its best weights, if there is one.
 
         A run that went on after it was scored has no result until it is scored again.
         """
@@ -55,13 +55,13 @@ class Trial:
         return None
 
     def rows(self, split: str) -> list[Row] | None:
-        """The stored predictions of this training on `split`; None if there are none undamaged."""
+        """The predictions on `split` of a study's run; None if there are none undamaged."""
         result = self.result(split)
         path = None if result is None else find_stored([self.run_dir], result)
         return None if path is None else read_rows(path)
 
     def facts(self, split: str, failure: str | None, metric: str) -> dict[str, Any]:
-        """What study.json says of a training: its command, what it took, every score, its curve."""
+        """What study.json says of a run: its command, what it took, every score, its curve."""
         facts: dict[str, Any] = {
             "run": self.run_dir.name,
             "variation": self.variation,
@@ -88,7 +88,7 @@ class Trial:
 
 
 def _with_all_seconds(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The records of a training with `wall_s` over all calls of `train`: each counts from 0."""
+    """The records of a study's run with `wall_s` over all calls of `train`: each counts from 0."""
     before = last = 0.0
     told = []
     for record in records:
@@ -181,7 +181,7 @@ def carry_out(study: Study) -> int:
     with SignalGuard() as signals, RunLock(study.folder):
         facts = {"schema": SCHEMA, "plan": told, "argv": list(study.argv)}
         if before is None or before["plan"] != told:  # a table of the same runs stays good
-            _write(study.folder, facts)
+            replace_text(study.folder / FILE, json.dumps(facts, indent=2) + "\n")
         trials = study.plan.trials(study.folder)
         try:
             failures = _train(study, trials, signals)
@@ -197,7 +197,7 @@ def carry_out(study: Study) -> int:
             trial.facts(study.split, failures.get(trial.run_dir), comparison.metric)
             for trial in trials
         ]
-        _write(study.folder, facts)
+        replace_text(study.folder / FILE, json.dumps(facts, indent=2) + "\n")
     print(_table(study.plan, comparison, study.split))
     if failures:
         raise RunFailedError(_told(failures, len(trials)))
@@ -276,10 +276,6 @@ def _read(path: Path) -> dict[str, Any] | None:
             f"{path} cannot be read: {error}; remove it to begin the study's table again"
         ) from error
     return dict(found)
-
-
-def _write(folder: Path, facts: Mapping[str, Any]) -> None:
-    replace_text(folder / FILE, json.dumps(facts, indent=2) + "\n")
 
 
 def _say(line: str) -> None:

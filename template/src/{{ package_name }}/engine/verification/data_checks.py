@@ -49,7 +49,7 @@ def _order(exam: Examination) -> str:
 
 @contextlib.contextmanager
 def _disturbed(seed: int) -> Iterator[None]:
-    """Seed every global random generator anew inside, to see whether the data draw from one."""
+    """Seed every global random generator anew inside, to check whether the data draw from one."""
     before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
@@ -63,7 +63,7 @@ def _disturbed(seed: int) -> Iterator[None]:
 
 
 def _unequal(one: Batch, two: Batch) -> str:
-    """The names of the data fields whose bits differ in two examples or batches, with commas."""
+    """The names of the data fields that a check finds unequal in two examples or batches."""
     return ", ".join(name for name in one if not torch.equal(_bits(one[name]), _bits(two[name])))
 
 

@@ -58,7 +58,7 @@ class Outcome:
     text: str
 
     def line(self) -> str:
-        """The line of the doctor's table that shows this outcome."""
+        """The line of the doctor's table that shows the outcome of a check."""
         return f"{self.name:<16} {self.state + ':':<9} {self.text}  ({self.proof})"
 
 

@@ -30,18 +30,12 @@ from ..training.session import prepare
 from ..training.state import TrainingState, new_state
 from ..training.step import train_step
 from ..training.task import Task
-from .reproduce import (
-    differing_conditions,
-    fields,
-    request_again,
-    stretches,
-    with_planned_steps,
-)
+from .reproduce import differing_conditions, fields, request_again, stretches, with_planned_steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """What one step of a run did when it was taken once more."""
+    """What a replayed step did: its record beside the run's own, and its gradient norms."""
 
     folder: Path
     """batch.safetensors, carry.safetensors and state.json with all that follows."""
@@ -78,7 +72,13 @@ def replay(manifest: RunManifest, task: Task[Any], step: int) -> Replay:
         raise RefusedInputError(
             f"{manifest.run_dir} has the steps 1 to {facts['steps']}, not {step}: name one of these"
         )
-    prepared = _prepared(manifest, task)
+    request = request_again(manifest, task, task.config, manifest.run_dir)
+    prepared = prepare(request, task.config, going_on=False)
+    if prepared.splits.fingerprint != facts["data_fingerprint"]:
+        raise RunFailedError(
+            f"{manifest.run_dir} was trained on other data: data_fingerprint was "
+            f"{facts['data_fingerprint']!r}, now {prepared.splits.fingerprint!r}"
+        )
     state = _state_before(prepared, manifest, step)
     batches = training_batches(
         prepared.splits.train,
@@ -97,18 +97,6 @@ def replay(manifest: RunManifest, task: Task[Any], step: int) -> Replay:
             break
         _step(prepared, state, model, batch, config)
     return _watched_step(prepared, manifest, state, model, batch, config)
-
-
-def _prepared(manifest: RunManifest, task: Task[Any]) -> Prepared:
-    facts = manifest.data
-    request = request_again(manifest, task, task.config, manifest.run_dir)
-    prepared = prepare(request, task.config, going_on=False)
-    if prepared.splits.fingerprint != facts["data_fingerprint"]:
-        raise RunFailedError(
-            f"{manifest.run_dir} was trained on other data: data_fingerprint was "
-            f"{facts['data_fingerprint']!r}, now {prepared.splits.fingerprint!r}"
-        )
-    return prepared
 
 
 def _state_before(prepared: Prepared, manifest: RunManifest, step: int) -> TrainingState:
@@ -154,10 +142,11 @@ def _watched_step(
     except RunFailedError as failure:
         error = str(failure)
     conditions = differing_conditions(manifest.data, config, environment(), prepared.ranks)
+    records = read_records(manifest.run_dir / "metrics.jsonl")
     told = Replay(
         folder=folder,
         record=_plain(record),
-        recorded=_recorded(manifest, step),
+        recorded=next((r for r in records if (r["kind"], r["step"]) == ("train", step)), None),
         gradient_norms=gradient_norms(state.model),
         error=error,
         conditions=tuple(conditions),
@@ -176,11 +165,6 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
         norm = 0.0 if parameter.grad is None else float(parameter.grad.float().norm())
         squares[layer] = squares.get(layer, 0.0) + norm**2
     return {layer: math.sqrt(square) for layer, square in squares.items()}
-
-
-def _recorded(manifest: RunManifest, step: int) -> Record | None:
-    records = read_records(manifest.run_dir / "metrics.jsonl")
-    return next((r for r in records if r["kind"] == "train" and r["step"] == step), None)
 
 
 def _plain(record: Mapping[str, float]) -> dict[str, float | None]:

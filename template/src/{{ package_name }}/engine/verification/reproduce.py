@@ -40,7 +40,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """A run, and where and how it is trained again."""
+    """A run to reproduce, and where and how it is trained again."""
 
     original: RunManifest
     task: Task[Any]
@@ -59,7 +59,7 @@ def reproduce(
     until: int | None = None,
     threads: int | None = None,
 ) -> Verdict:
-    """Train the run again, up to step `until` or as far as it went, and compare.
+    """Train a run again beside it, up to step `until` or as far as it went, and compare.
 
     Raises RefusedInputError for a run in use, or a step that it never reached, and
     RunFailedError where training fails now and did not before.
@@ -129,8 +129,8 @@ def _data_problem(told: Reproduction) -> str | None:
 def _train_again(told: Reproduction, make_evaluator: MakeEvaluator) -> tuple[int, str | None]:
     """Train a run again by stretches; the exit code, and the error where it had failed before."""
     code = 0
-    argv = ("reproduce", str(told.original.run_dir))
-    for number, (last, planned) in enumerate(stretches(told.original.data, told.until)):
+    facts, argv = told.original.data, ("reproduce", str(told.original.run_dir))
+    for number, (last, planned) in enumerate(stretches(facts, told.until)):
         config = with_planned_steps(told.config, planned)
         request = request_again(told.original, told.task, config, told.beside)
         request = replace(request, stop_at=last, argv=argv)
@@ -139,7 +139,7 @@ def _train_again(told: Reproduction, make_evaluator: MakeEvaluator) -> tuple[int
         try:
             code = code or train(request, make_evaluator)
         except RunFailedError as error:
-            if told.original.data["status"] != "failed":
+            if facts["status"] != "failed":
                 raise
             return 0, str(error)
     return code, None
@@ -162,9 +162,9 @@ def request_again(
 
 
 def stretches(facts: Mapping[str, Any], until: int) -> list[tuple[int, int]]:
-    """(last step, planned steps) of each stretch between a run's extensions, up to step `until`.
+    """(last step, planned steps) of each stretch to train again, between a run's extensions.
 
-    An extension (`train --resume --extend-to`) changes the number of steps, and with it the
+    Up to step `until`. `train --resume --extend-to` changes the number of steps, and with it the
     learning rate, from the step on at which it was asked for; run.json lists its `trajectories`.
     """
     trajectories = facts["trajectories"]
@@ -208,12 +208,11 @@ def _compare(told: Reproduction, changed: tuple[str, ...], error: str | None) ->
 def differing_conditions(
     facts: dict[str, Any], config: RunConfig, environment: dict[str, Any], ranks: Ranks
 ) -> list[str]:
-    """A phrase for each condition that keeps two trainings from being comparable bit for bit.
+    """The conditions that keep a run and its reproduction from being comparable bit for bit.
 
-    That of the run with the run.json `facts`, and the present one with `config`, `environment`
-    and `ranks`. Same torch version, kind of device, CPU capability, number of threads,
-    determinism mode and compile flag, and the same all through the run; anything else changes
-    the last bits.
+    `facts` are the run.json of the run; `config`, `environment` and `ranks` those of the present.
+    Torch version, kind of device, CPU capability, number of threads, determinism mode and compile
+    flag must be the same, and all through the run: anything else changes the last bits.
     """
     device = choose_device(config.runtime).type
     pairs = {
@@ -258,7 +257,7 @@ def _relative(one: Any, two: Any) -> float:
 
 
 def fields(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(field, its value in each) of a record and the one trained again, `wall_*` left out."""
+    """(field, its value in each) of a run's record and its reproduction's, `wall_*` left out."""
     return [
         (name, one.get(name, _ABSENT), two.get(name, _ABSENT))
         for name in {**one, **two}
@@ -292,7 +291,7 @@ def _unequal_hashes(told: Reproduction) -> tuple[list[str], str]:
 
 
 def hashes_at(run_dir: Path, step: int) -> dict[str, str]:
-    """Both hashes where a run ended at `step`, else that of the weights of its checkpoint there."""
+    """The hashes to reproduce: both of a run that ended at `step`, else a checkpoint's weights."""
     facts = RunManifest.load(run_dir).data
     if facts["stop_step"] == step:
         return {name: facts[name] for name in HASHES}
