@@ -9,9 +9,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from reference_reasoner.engine.evaluation.evaluate import evaluate_run
-from reference_reasoner.engine.evaluation.predictions import read_rows
-from reference_reasoner.engine.evaluation.stored_predictions import find_stored
+from reference_reasoner.engine.evaluation.predictions import find_stored, read_rows
+from reference_reasoner.engine.evaluation.scoring import evaluate_run
 from reference_reasoner.engine.studies.comparison import compare
 from reference_reasoner.engine.training.task import Row
 from reference_reasoner.engine.training.trained_run import open_run

@@ -7,7 +7,7 @@ STEP = "engine/training/test_step.py"
 PARTS = "engine/training/test_parts.py"
 CHECKPOINT = "engine/training/test_checkpoint.py"
 SESSION = "engine/training/test_session.py"
-EVALUATE = "engine/evaluation/test_evaluate.py"
+EVALUATE = "engine/evaluation/test_scoring.py"
 
 BREAKAGES = (
     Breakage(
@@ -180,7 +180,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="an opening is noted too late",
-        file="engine/evaluation/evaluate.py",
+        file="engine/evaluation/scoring.py",
         old="    record_opening(path, opening)\n",
         new="",
         test=f"{EVALUATE}::test_whoever_is_killed_while_predicting_has_looked",
@@ -194,17 +194,17 @@ BREAKAGES = (
     ),
     Breakage(
         what="the interval is one of 90 %",
-        file="engine/evaluation/intervals.py",
+        file="engine/evaluation/bootstrap.py",
         old="tail = 100 * (1 - level) / 2",
         new="tail = 100 * (1 - level)",
-        test="engine/evaluation/test_intervals.py::test_the_interval_of_a_mean_is_that_of_theory",
+        test="engine/evaluation/test_bootstrap.py::test_the_interval_of_a_mean_is_that_of_theory",
     ),
     Breakage(
         what="every draw of a bootstrap is the whole",
-        file="engine/evaluation/drawn_rows.py",
+        file="engine/evaluation/bootstrap.py",
         old="rows.known[reader][rows.chosen]",
         new="rows.known[reader]",
-        test="engine/evaluation/test_drawn_rows.py::test_what_is_drawn_was_read_once",
+        test="engine/evaluation/test_bootstrap.py::test_what_is_drawn_was_read_once",
     ),
     Breakage(
         what="the report looks into the last weights",

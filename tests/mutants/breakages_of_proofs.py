@@ -14,16 +14,16 @@ FIT = "engine/profiling/counted/test_memory_plan.py"
 BREAKAGES = (
     Breakage(
         what="differences are not looked for after the first record",
-        file="engine/verification/comparison.py",
+        file="engine/verification/reproduce.py",
         old="    for record in recorded:\n        step, kind",
         new="    for record in recorded[:1]:\n        step, kind",
         test=f"{REPRODUCE}::test_without_a_checkpoint_the_first_step_that_differs_tells",
     ),
     Breakage(
         what="a record that is missing now counts as equal",
-        file="engine/verification/comparison.py",
-        old="            found.append(\n",
-        new="            list[Difference]().append(\n",
+        file="engine/verification/reproduce.py",
+        old='[("record", "written", _ABSENT)] if other is None',
+        new="[] if other is None",
         test=f"{REPRODUCE}::test_a_record_that_is_missing_now_is_a_difference",
     ),
     Breakage(
@@ -35,7 +35,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="another number of threads counts as comparable",
-        file="engine/verification/conditions.py",
+        file="engine/verification/reproduce.py",
         old='        "threads": (facts["threads"], config.runtime.threads),\n',
         new="",
         test=f"{REPRODUCE}::test_other_threads_are_not_comparable",
@@ -49,9 +49,9 @@ BREAKAGES = (
     ),
     Breakage(
         what="an extended run is trained again in one stretch",
-        file="engine/verification/trajectory.py",
-        old='steps=each["steps"]',
-        new='steps=trajectories[-1]["steps"]',
+        file="engine/verification/reproduce.py",
+        old='(min(end, until), each["steps"])',
+        new='(min(end, until), trajectories[-1]["steps"])',
         test=f"{REPRODUCE}::test_a_stopped_resumed_and_extended_run_is_trained_again_in_the_same_stretches",
     ),
     Breakage(
@@ -78,8 +78,8 @@ BREAKAGES = (
     Breakage(
         what="a replay of an extended run takes the last learning rates",
         file="engine/verification/replay.py",
-        old="return stretches(facts, step)[-1].steps",
-        new='return int(facts["steps"])',
+        old="_, planned = stretches(facts, state.step + 1)[-1]",
+        new='planned = int(facts["steps"])',
         test=f"{REPLAY}::test_after_an_extension_each_step_has_the_learning_rate_it_had",
     ),
     Breakage(
@@ -147,7 +147,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="the latency budget holds for the slower mode",
-        file="engine/profiling/bench/gpu_bench.py",
+        file="engine/profiling/bench/workloads.py",
         old="return min(of_it,",
         new="return max(of_it,",
         test=f"{BENCH}::test_the_budget_holds_for_the_first_workload_in_its_faster_mode",
@@ -210,28 +210,28 @@ BREAKAGES = (
     ),
     Breakage(
         what="the doctor does not disturb the global generators",
-        file="engine/verification/data_items.py",
+        file="engine/verification/data_checks.py",
         old="        torch.manual_seed(seed)\n",
         new="        torch.manual_seed(0)\n",
         test=f"{DOCTOR}::test_an_unseeded_call_in_a_data_set[torch]",
     ),
     Breakage(
         what="the doctor asks for one number of workers twice",
-        file="engine/verification/data_items.py",
+        file="engine/verification/data_checks.py",
         old="for workers in (0, 2):",
         new="for workers in (0, 0):",
         test=f"{DOCTOR}::test_an_augmentation_that_depends_on_the_worker",
     ),
     Breakage(
         what="the doctor compares an example with itself only",
-        file="engine/verification/data_items.py",
-        old="if other != name:",
-        new="if other != other:",
+        file="engine/verification/data_checks.py",
+        old="other == name,",
+        new="other == other,",
         test=f"{DOCTOR}::test_a_split_that_leaks",
     ),
     Breakage(
         what="the doctor looks at the best weights only",
-        file="engine/verification/run_items.py",
+        file="engine/verification/run_checks.py",
         old='for name in ("checkpoints", "best")]',
         new='for name in ("best",)]',
         test=f"{DOCTOR}::test_a_flipped_byte[checkpoints]",
@@ -253,22 +253,22 @@ BREAKAGES = (
     Breakage(
         what="rows are compared in the batch only",
         file="engine/verification/model_checks.py",
-        old="(alone,) = outputs(subject, model, rows_of(batch, [row]))",
+        old="(alone,) = subject.outputs(model, [row])",
         new="alone = together[row]",
         test=f"{MODEL}::test_a_layer_that_mixes_rows",
     ),
     Breakage(
         what="causality is not tried by gradient",
-        file="engine/verification/causality.py",
+        file="engine/verification/model_checks.py",
         old="    return _by_gradient(model, first, length)\n",
         new="    return None\n",
         test=f"{MODEL}::test_a_leak_that_shows_in_gradients_only",
     ),
     Breakage(
         what="the future is changed nowhere",
-        file="engine/verification/causality.py",
-        old="later = torch.arange(length) > position",
-        new="later = torch.arange(length) > length",
+        file="engine/verification/model_checks.py",
+        old="torch.arange(length) > position",
+        new="torch.arange(length) > length",
         test=f"{MODEL}::test_looking_ahead_shows_in_values",
     ),
     Breakage(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from reference_reasoner.engine.command_line import COMMANDS
+from reference_reasoner.engine.commands.doctor import all_checks
 from reference_reasoner.engine.evaluation.validation import make_evaluator
-from reference_reasoner.engine.verification.doctor import items
-from reference_reasoner.engine.verification.examination import Examination
+from reference_reasoner.engine.verification.doctor import Examination
 
 from .toy.task import ToyTask
 
@@ -62,8 +62,8 @@ def test_the_doctor_looks_at_every_line(tmp_path: Path) -> None:
         run=None,
         budgets=tmp_path / "budgets.toml",
     )
-    found = {item.name: item.proof for item in items(exam)}
+    found = {item.name: item.proof for item in all_checks(exam)}
     assert set(found) == set(LINES)
-    assert len(found) == len(items(exam))
+    assert len(found) == len(all_checks(exam))
     for name, proof in found.items():
         assert proof.strip("`").split(" RUN")[0] in LINES[name], name

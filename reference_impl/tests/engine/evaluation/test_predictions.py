@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from reference_reasoner.engine.errors import RefusedInputError
-from reference_reasoner.engine.evaluation.predictions import predict, read_rows, write_rows
-from reference_reasoner.engine.evaluation.stored_predictions import (
+from reference_reasoner.engine.evaluation.predictions import (
     find_stored,
+    predict,
+    read_rows,
     results,
     store,
+    write_rows,
 )
 from reference_reasoner.engine.evaluation.validation import make_evaluator
 from reference_reasoner.engine.training.task import Row

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from reference_reasoner.engine.data.dataset import Dataset
-from reference_reasoner.engine.evaluation.evaluate import evaluate_run
-from reference_reasoner.engine.evaluation.html import page
-from reference_reasoner.engine.evaluation.report import write_report
+from reference_reasoner.engine.evaluation.report import page, write_report
+from reference_reasoner.engine.evaluation.scoring import evaluate_run
 from reference_reasoner.engine.tracking.manifest import RunManifest
 from reference_reasoner.engine.training.checkpoint import load_weights
 from reference_reasoner.engine.training.task import ReportSection, Row

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from reference_reasoner.engine.profiling.machine import Machine
+from reference_reasoner.engine.profiling.measured.machine import Machine
 
 GPU = "NVIDIA Fake"
 

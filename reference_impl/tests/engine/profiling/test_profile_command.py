@@ -9,14 +9,16 @@ import pytest
 
 from reference_reasoner.engine.data.dataset import Splits
 from reference_reasoner.engine.errors import RefusedInputError
-from reference_reasoner.engine.profiling import (
-    benchmark,
-    ceilings,
+from reference_reasoner.engine.profiling.bench import gpu_bench as benchmark
+from reference_reasoner.engine.profiling.measured import (
     inference,
     machine,
     training_step,
 )
-from reference_reasoner.engine.profiling.timing import Limits
+from reference_reasoner.engine.profiling.measured import (
+    roofline as ceilings,
+)
+from reference_reasoner.engine.profiling.measured.machine import Limits
 
 from ..toy.command_line import CommandLine, main, toy_budgets
 from ..toy.task import ToyTask, toy

@@ -19,22 +19,23 @@ from torch.utils.data import get_worker_info
 from reference_reasoner.engine.commands import doctor as command
 from reference_reasoner.engine.config.fields import flatten, overlay
 from reference_reasoner.engine.data.dataset import Batch, Splits
-from reference_reasoner.engine.evaluation.evaluate import evaluate_run
+from reference_reasoner.engine.evaluation.scoring import evaluate_run
 from reference_reasoner.engine.evaluation.validation import make_evaluator
 from reference_reasoner.engine.tracking.manifest import RunManifest
 from reference_reasoner.engine.training import run_files
 from reference_reasoner.engine.training.resume import saved_config
-from reference_reasoner.engine.verification import doctor, training_items
-from reference_reasoner.engine.verification.doctor import examine, failures, say_all
-from reference_reasoner.engine.verification.examination import Examination
-from reference_reasoner.engine.verification.items import (
+from reference_reasoner.engine.verification import training_checks
+from reference_reasoner.engine.verification.doctor import (
+    Check,
+    Examination,
     FailedError,
-    Item,
     Outcome,
     SkippedError,
-    run_item,
+    examine,
+    failures,
+    say_outcomes,
 )
-from reference_reasoner.engine.verification.run_items import run_items
+from reference_reasoner.engine.verification.run_checks import checks_of_run
 
 from ..toy.command_line import TOY, main, toy_budgets
 from ..toy.runs import ROOT, run_toy, start_toy
@@ -56,20 +57,29 @@ def nothing(config: Any, run_dir: Path, variables: Mapping[str, str]) -> int:
     return 1
 
 
+def examination(
+    folder: Path, task_type: type[ToyTask], run: Path | None, launch: Any = nothing
+) -> Examination:
+    """What is looked at."""
+    return Examination(
+        task_name="toy",
+        task_type=task_type,
+        folder=folder,
+        make_evaluator=make_evaluator,
+        launch=launch,
+        run=RunManifest.load(run) if run else None,
+        budgets=TOY.budgets_path("toy"),
+    )
+
+
 def look(
     task_type: type[ToyTask] = ToyTask, run: Path | None = None, launch: Any = nothing
 ) -> dict[str, Outcome]:
     """All of it."""
     lines: list[str] = []
-    outcomes = examine(
-        "toy",
-        task_type,
-        RunManifest.load(run) if run else None,
-        budgets=TOY.budgets_path("toy"),
-        make_evaluator=make_evaluator,
-        launch=launch,
-        say=lines.append,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        exam = examination(Path(folder), task_type, run, launch)
+        outcomes = examine(exam, command.all_checks(exam), lines.append)
     assert lines == [outcome.line() for outcome in outcomes]
     return {outcome.name: outcome for outcome in outcomes}
 
@@ -77,17 +87,9 @@ def look(
 def see(name: str, task_type: type[ToyTask] = ToyTask, run: Path | None = None) -> Outcome:
     """One item alone, which costs less."""
     with tempfile.TemporaryDirectory() as folder:
-        exam = Examination(
-            task_name="toy",
-            task_type=task_type,
-            folder=Path(folder),
-            make_evaluator=make_evaluator,
-            launch=nothing,
-            run=RunManifest.load(run) if run else None,
-            budgets=TOY.budgets_path("toy"),
-        )
-        (item,) = (item for item in doctor.items(exam) if item.name == name)
-        return run_item(item)
+        exam = examination(Path(folder), task_type, run)
+        (item,) = (item for item in command.all_checks(exam) if item.name == name)
+        return item.outcome()
 
 
 def fault(name: str, task_type: type[ToyTask] = ToyTask, run: Path | None = None) -> str:
@@ -221,7 +223,7 @@ def test_a_run_on_other_data(run_dir: Path) -> None:
 
 
 def test_an_order_that_is_none(project: Path) -> None:
-    with patch("reference_reasoner.engine.verification.data_items.indices_of_step") as drawn:
+    with patch("reference_reasoner.engine.verification.data_checks.indices_of_step") as drawn:
         drawn.side_effect = lambda step, **_: [(0, 0)]
         said = fault("order")
     assert said == "epoch 0 is no permutation of the examples"
@@ -251,7 +253,7 @@ def test_a_task_that_is_no_function_of_its_input(project: Path) -> None:
 
 def test_a_seed_that_changes_nothing(project: Path) -> None:
     hashes = {"weights_sha256": "a", "state_sha256": "b"}
-    with patch.object(training_items, "hashes", return_value=hashes):
+    with patch.object(training_checks, "hashes_at", return_value=hashes):
         assert "another seed gives the same weights" in fault("seeds")
 
 
@@ -288,13 +290,13 @@ def test_a_batch_norm_is_said_to_depend_on_the_split(project: Path) -> None:
 def test_on_a_gpu_two_runs_are_compared(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "NVIDIA Fake")
-    kept = training_items.Examination.train
+    kept = training_checks.Examination.train
 
     def train(exam: Any, name: str, overrides: Any = None, **more: Any) -> Path:
         on_cpu = {} if overrides == {"runtime.device": "cuda"} else overrides
         return kept(exam, name, on_cpu, **more)
 
-    monkeypatch.setattr(training_items.Examination, "train", train)
+    monkeypatch.setattr(training_checks.Examination, "train", train)
     monkeypatch.setattr(run_files, "environment", dict)
     assert see("GPU").text == "12 steps twice on NVIDIA Fake: the same hashes"
 
@@ -357,28 +359,28 @@ def test_a_ledger_that_is_damaged(project: Path) -> None:
 # --- Items, and the command -------------------------------------------------------------------
 
 
-def raising(error: Exception) -> Item:
+def raising(error: Exception) -> Check:
     def check() -> str:
         raise error
 
-    return Item(name="it", proof="`doctor`", check=check)
+    return Check(name="it", proof="`doctor`", look=check)
 
 
 def test_outcomes() -> None:
-    assert run_item(raising(SkippedError("no GPU"))).state == "skipped"
-    assert run_item(raising(FailedError("so\nand  so"))).text == "so and so"
-    broken = run_item(raising(ValueError("broken")))
+    assert raising(SkippedError("no GPU")).outcome().state == "skipped"
+    assert raising(FailedError("so\nand  so")).outcome().text == "so and so"
+    broken = raising(ValueError("broken")).outcome()
     assert (broken.state, broken.text) == ("failed", "ValueError: broken")
-    passed = run_item(Item(name="it", proof="x", check=lambda: "seen"))
+    passed = Check(name="it", proof="x", look=lambda: "seen").outcome()
     assert passed.line() == "it               passed:   seen  (x)"
     lines: list[str] = []
-    assert failures(say_all([raising(ValueError("broken"))], lines.append)) == "it"
+    assert failures(say_outcomes([raising(ValueError("broken"))], lines.append)) == "it"
 
 
 def test_the_command(
     run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "items", run_items)  # the others cost time
+    monkeypatch.setattr(command, "all_checks", checks_of_run)  # the others cost time
     assert main(["doctor"]) == 0
     assert "run integrity    passed:   " in capsys.readouterr().out
     weights = next(run_dir.glob("checkpoints/step-*/model.safetensors"))
@@ -395,7 +397,7 @@ def test_the_command(
 def test_without_a_run_the_first_task_is_looked_at(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "items", lambda exam: [raising(SkippedError(exam.task_name))])
+    monkeypatch.setattr(command, "all_checks", lambda exam: [raising(SkippedError(exam.task_name))])
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out == "it               skipped:  toy  (`doctor`)\n"
 
@@ -410,8 +412,8 @@ def test_the_process_that_is_launched(project: Path, monkeypatch: pytest.MonkeyP
     assert "steps = 7" in (project / "run.toml").read_text()
     launched = []
     monkeypatch.setattr(command, "train_in_a_process", lambda *told: launched.append(told) or 1)
-    kept = doctor.items
+    kept = command.all_checks
     only_kill = lambda exam: [item for item in kept(exam) if item.name == "kill"]  # noqa: E731
-    monkeypatch.setattr(doctor, "items", only_kill)
+    monkeypatch.setattr(command, "all_checks", only_kill)
     assert main(["doctor"]) == 1
     assert [preset for _, preset, *_ in launched] == ["default"]

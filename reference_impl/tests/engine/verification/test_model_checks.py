@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from reference_reasoner.engine.config.fields import overlay
 from reference_reasoner.engine.training.task import LossOutput, Row
 from reference_reasoner.engine.verification import model_checks
-from reference_reasoner.engine.verification.causality import sees_the_future
-from reference_reasoner.engine.verification.items import FailedError, Outcome, run_item
-from reference_reasoner.engine.verification.model_batches import numbers
-from reference_reasoner.engine.verification.model_checks import compiler, model_items
+from reference_reasoner.engine.verification.doctor import FailedError, Outcome
+from reference_reasoner.engine.verification.model_checks import (
+    checks_of_model,
+    compiler,
+    numbers_in,
+    sees_the_future,
+)
 
 from ..toy.command_line import main
 from ..toy.runs import run_toy
@@ -29,8 +32,8 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def see(name: str, task_type: type[ToyTask] = ToyTask, **overrides: Any) -> Outcome:
     task = task_type(overlay(toy(), overrides, "test"))
-    (item,) = (item for item in model_items(task) if item.name == name)
-    return run_item(item)
+    (item,) = (item for item in checks_of_model(task) if item.name == name)
+    return item.outcome()
 
 
 def fault(name: str, task_type: type[ToyTask]) -> str:
@@ -49,8 +52,8 @@ def with_net(net: type[ToyNet]) -> type[ToyTask]:
 
 @pytest.mark.parametrize("use_carry", [True, False])
 def test_a_healthy_model_passes_everything(use_carry: bool) -> None:
-    items = model_items(ToyTask(overlay(toy(), {"use_carry": use_carry}, "test")))
-    outcomes = [run_item(item) for item in items]
+    items = checks_of_model(ToyTask(overlay(toy(), {"use_carry": use_carry}, "test")))
+    outcomes = [item.outcome() for item in items]
     assert [outcome.name for outcome in outcomes] == ALL
     assert [outcome for outcome in outcomes if outcome.state != "passed"] == []
 
@@ -163,7 +166,7 @@ def test_a_layer_that_mixes_rows() -> None:
 
 
 def test_numbers_of_an_output() -> None:
-    assert numbers({"a": [1, True], "b": {"c": 0.5}, "d": "text", "e": None}) == [1.0, 1.0, 0.5]
+    assert numbers_in({"a": [1, True], "b": {"c": 0.5}, "d": "text", "e": None}) == [1.0, 1.0, 0.5]
 
 
 # --- Fitting, eval mode, compiling ------------------------------------------------------------

@@ -19,8 +19,12 @@ from reference_reasoner.engine.tracking.manifest import RunManifest
 from reference_reasoner.engine.tracking.run_directory import RunLock
 from reference_reasoner.engine.training import guards, parallel
 from reference_reasoner.engine.training.resume import saved_config
-from reference_reasoner.engine.verification import conditions
-from reference_reasoner.engine.verification.reproduce import Verdict, reproduce
+from reference_reasoner.engine.verification import reproduce as reproducing
+from reference_reasoner.engine.verification.reproduce import (
+    Verdict,
+    differing_conditions,
+    reproduce,
+)
 
 from ..toy.command_line import CommandLine
 from ..toy.runs import CrashError, crashing_at, facts, run_toy
@@ -176,9 +180,9 @@ def test_fast_kernels_of_a_gpu_are_not_comparable(
     known = facts(run_dir)
     fast = overlay(toy(), {"runtime.determinism": "off"}, "test")
     asked = (known, fast, known["environment"], parallel.Ranks())
-    assert conditions.differing_conditions(*asked) == []
-    monkeypatch.setattr(conditions, "choose_device", lambda _: torch.device("cuda"))
-    found = conditions.differing_conditions(*asked)
+    assert differing_conditions(*asked) == []
+    monkeypatch.setattr(reproducing, "choose_device", lambda _: torch.device("cuda"))
+    found = differing_conditions(*asked)
     assert found == ["device was 'cpu', now 'cuda'", "runtime.determinism is 'off'"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reference_reasoner.engine.evaluation.drawn_rows import DrawnRows
+from reference_reasoner.engine.evaluation.bootstrap import DrawnRows
 from reference_reasoner.engine.training.task import Row
 from reference_reasoner.reasoner.evaluation.difficulty import (
     MOST_GROUPS,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reference_reasoner.engine.evaluation.drawn_rows import DrawnRows
+from reference_reasoner.engine.evaluation.bootstrap import DrawnRows
 from reference_reasoner.engine.training.task import Row
 from reference_reasoner.reasoner.evaluation.answers import answer_scores
 from reference_reasoner.reasoner.evaluation.halting import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reference_reasoner.engine.evaluation.drawn_rows import DrawnRows
+from reference_reasoner.engine.evaluation.bootstrap import DrawnRows
 from reference_reasoner.engine.training.task import Row
 from reference_reasoner.reasoner.evaluation.halting_by_step import step_scores
 

@@ -17,12 +17,13 @@ from reference_reasoner.engine.training.task import (
     LossOutput,
     StepKeys,
 )
-from reference_reasoner.engine.verification.causality import sees_the_future
-from reference_reasoner.engine.verification.items import (
+from reference_reasoner.engine.verification.doctor import (
     Outcome,
-    run_item,
 )
-from reference_reasoner.engine.verification.model_checks import model_items
+from reference_reasoner.engine.verification.model_checks import (
+    checks_of_model,
+    sees_the_future,
+)
 from reference_reasoner.reasoner.models.full_model import (
     RecursiveReasoner,
     SupervisionStep,
@@ -111,8 +112,8 @@ class CountedTask(FloodFillTask):
 def gradients_seen(task_type: type[FloodFillTask], diversity: float = 0.0) -> Outcome:
     halting = replace(MODEL.halting, diversity_weight=diversity)
     task = task_type(replace(flood_fill(), model=replace(MODEL, halting=halting)))
-    (item,) = (item for item in model_items(task) if item.name == "gradients")
-    return run_item(item)
+    (item,) = (item for item in checks_of_model(task) if item.name == "gradients")
+    return item.outcome()
 
 
 @pytest.mark.parametrize("task_type", [DetachedTask, CountedTask])

@@ -15,7 +15,7 @@ from reference_reasoner.engine.config.fields import overlay
 from reference_reasoner.engine.data.dataset import Batch
 from reference_reasoner.engine.data.loader import training_batches
 from reference_reasoner.engine.evaluation.validation import make_evaluator
-from reference_reasoner.engine.profiling.activations import saved_activations
+from reference_reasoner.engine.profiling.counted.activations import saved_activations
 from reference_reasoner.engine.seeding import seed_globals
 from reference_reasoner.engine.training.checkpoint import load_weights
 from reference_reasoner.engine.training.device import blocks_eager, compiled

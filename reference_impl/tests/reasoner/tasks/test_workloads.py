@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from reference_reasoner.engine.config.fields import overlay
-from reference_reasoner.engine.profiling.bench_steps import RealStep
-from reference_reasoner.engine.profiling.fit_counting import carry_bytes
-from reference_reasoner.engine.profiling.fit_vram import Plan, fit
-from reference_reasoner.engine.profiling.inputs import untrained_model
-from reference_reasoner.engine.profiling.timing import Limits
-from reference_reasoner.engine.profiling.workloads import compiled_blocks, timings
+from reference_reasoner.engine.profiling.bench.workloads import compiled_blocks, timings
+from reference_reasoner.engine.profiling.counted.memory_plan import Plan, carry_bytes, fit
+from reference_reasoner.engine.profiling.measured.machine import Limits
+from reference_reasoner.engine.profiling.measured.training_step import RealStep
+from reference_reasoner.engine.profiling.model_inputs import untrained_model
 from reference_reasoner.engine.seeding import seed_globals
 from reference_reasoner.engine.training.task import Task
 from reference_reasoner.project import BENCHED, PRESETS
@@ -36,8 +35,8 @@ from reference_reasoner.reasoner.tasks.sudoku_presets import (
 )
 
 from ...engine.profiling.bare_machine import bench_on_a_bare_machine
+from ...engine.profiling.bench.test_workloads import Backend
 from ...engine.profiling.fakes import fake_cpu, fake_gpu
-from ...engine.profiling.test_workloads import Backend
 from .flood_fill import FloodFillTask, flood_fill
 
 

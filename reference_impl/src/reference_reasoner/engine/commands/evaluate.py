@@ -22,7 +22,7 @@ def main(argv: Sequence[str], project: Project) -> int:
         parser.error("--file is scored outside the splits: leave --split and --again out")
 
     from ..atomic_write import replace_text
-    from ..evaluation.evaluate import evaluate_file, evaluate_run, scores_table
+    from ..evaluation.scoring import evaluate_file, evaluate_run, scores_table
     from ..training.trained_run import open_run
 
     run = open_run(project, flags.run)

@@ -16,7 +16,7 @@ from ..project import Project
 from .parser import Parser
 
 if TYPE_CHECKING:
-    from ..profiling.budget import Verdict
+    from ..profiling.budgets import Verdict
 
 
 def main(argv: Sequence[str], project: Project) -> int:
@@ -28,11 +28,10 @@ def main(argv: Sequence[str], project: Project) -> int:
         parser.error(f"--repetitions {flags.repetitions}: give a number from 1 on")
 
     from ..atomic_write import replace_text
-    from ..profiling import gpu_bench
-    from ..profiling.bench_table import bench_lines
-    from ..profiling.benchmark import REPETITIONS
-    from ..profiling.picture import draw_repetitions
-    from ..profiling.table import title
+    from ..profiling.bench import gpu_bench
+    from ..profiling.bench.gpu_bench import REPETITIONS
+    from ..profiling.pictures import draw_repetitions
+    from ..profiling.tables import bench_lines, title
     from ..seeding import set_determinism, set_threads
 
     preset = flags.preset or project.benched or next(iter(project.presets), "default")

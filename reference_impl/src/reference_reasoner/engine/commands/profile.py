@@ -11,9 +11,9 @@ from ..project import Project, project_root
 from .parser import Parser
 
 if TYPE_CHECKING:
-    from ..profiling.exact import ExactQuantities
-    from ..profiling.machine import Machine
-    from ..profiling.profile import Subject
+    from ..profiling.counted.quantities import ExactQuantities
+    from ..profiling.measured.machine import Machine
+    from ..profiling.profile_values import Subject
 
 
 def main(argv: Sequence[str], project: Project) -> int:
@@ -23,9 +23,9 @@ def main(argv: Sequence[str], project: Project) -> int:
     _refuse_what_does_not_go_together(parser, flags)
 
     from ..atomic_write import replace_text
-    from ..profiling.exact import exact_quantities
-    from ..profiling.fit_vram import parse_memory
-    from ..profiling.machine import this_machine
+    from ..profiling.counted.memory_plan import parse_memory
+    from ..profiling.counted.quantities import exact_quantities
+    from ..profiling.measured.machine import this_machine
     from ..seeding import set_determinism, set_threads
 
     memory = None if flags.fit_vram is None else parse_memory(flags.fit_vram)
@@ -81,7 +81,7 @@ def _refuse_what_does_not_go_together(parser: Parser, flags: argparse.Namespace)
 
 def _subject(project: Project, flags: argparse.Namespace) -> tuple["Subject", Path | None]:
     """What to profile, and the run's folder if it is one."""
-    from ..profiling.profile import Subject
+    from ..profiling.profile_values import Subject
     from ..training.trained_run import open_run
 
     if flags.run is not None:
@@ -96,7 +96,7 @@ def _subject(project: Project, flags: argparse.Namespace) -> tuple["Subject", Pa
 def _empty_result(
     subject: "Subject", quantities: "ExactQuantities", machine: "Machine"
 ) -> dict[str, Any]:
-    from ..profiling.profile import exact_values, header
+    from ..profiling.profile_values import exact_values, header
 
     later = ("measured", "verdicts", "fit_vram", "trace", "picture")
     exact = {"exact": exact_values(quantities)}
@@ -111,9 +111,9 @@ def _measure(
     trace: bool,
     result: dict[str, Any],
 ) -> None:
-    from ..profiling.picture import draw_profile
-    from ..profiling.profile import measured_values
-    from ..profiling.table import table
+    from ..profiling.pictures import draw_profile
+    from ..profiling.profile_values import measured_values
+    from ..profiling.tables import table
 
     traces = (run_dir or project_root()) / "traces"
     path = traces / f"{subject.run or subject.preset}-training-step.json"
@@ -137,9 +137,9 @@ def _check(
     result: dict[str, Any],
 ) -> str:
     """Print the verdicts; what is over budget, in words."""
-    from ..profiling.budget import read_budgets
-    from ..profiling.checking import check, over
-    from ..profiling.table import title
+    from ..profiling.bench.gpu_bench import check, over
+    from ..profiling.budgets import read_budgets
+    from ..profiling.tables import title
 
     budgets = read_budgets(path)
     verdicts = check(subject, quantities, budgets, machine)
@@ -149,7 +149,7 @@ def _check(
 
 
 def _accept(subject: "Subject", quantities: "ExactQuantities", path: Path) -> None:
-    from ..profiling.budget import accept
+    from ..profiling.budgets import accept
 
     accept(path, str(subject.preset), quantities)
     for name, value in quantities.budgeted().items():
@@ -158,9 +158,9 @@ def _accept(subject: "Subject", quantities: "ExactQuantities", path: Path) -> No
 
 
 def _fit(subject: "Subject", memory_bytes: int, result: dict[str, Any]) -> None:
-    from ..profiling.fit_lines import plan_lines
-    from ..profiling.fit_vram import fit
-    from ..profiling.profile import plan_values
+    from ..profiling.counted.memory_plan import fit
+    from ..profiling.profile_values import plan_values
+    from ..profiling.tables import plan_lines
 
     plan = fit(subject.task, memory_bytes)
     result["fit_vram"] = plan_values(plan)

@@ -6,13 +6,12 @@ Shapes: N rows, K classes.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..training.task import ReportSection, Row
-from .drawn_rows import numbers
+from .bootstrap import numbers
 from .figures import ACCENT, new_figure, save_figure
 
 _BINS = 10
@@ -21,7 +20,7 @@ _BINS = 10
 def targets_and_probabilities(
     rows: Sequence[Row],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Targets int64 [N] and probabilities float64 [N, K]."""
+    """The class targets int64 [N] and the class probabilities float64 [N, K] of predictions."""
     return numbers(rows, _targets), numbers(rows, _probabilities)
 
 
@@ -34,7 +33,7 @@ def _probabilities(rows: Sequence[Row]) -> NDArray[np.float64]:
 
 
 def confusion_matrix(rows: Sequence[Row]) -> NDArray[np.int64]:
-    """Counts int64 [K, K]: row = true class, column = predicted class."""
+    """The confusion matrix, counts int64 [K, K]: row = true class, column = predicted class."""
     targets, probabilities = targets_and_probabilities(rows)
     classes = probabilities.shape[1]
     pairs = targets * classes + probabilities.argmax(1)
@@ -51,13 +50,13 @@ def precision_recall_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def calibration_bins(rows: Sequence[Row]) -> NDArray[np.float64]:
-    """Per confidence bin: count, mean confidence, accuracy; float64 [3, bins]."""
+    """The calibration of a classifier: count, mean confidence, accuracy of each bin, [3, bins]."""
     targets, probabilities = targets_and_probabilities(rows)
     return binned(probabilities.max(1), probabilities.argmax(1) == targets)
 
 
 def binned(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Per bin of confidences [N]: count, mean confidence, share that is right [N]; [3, bins]."""
+    """Bin confidences [N]: count, mean confidence and share that is `right` of each, [3, bins]."""
     place = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     count = np.bincount(place, minlength=_BINS).astype(np.float64)
     sums = [np.bincount(place, weights=each, minlength=_BINS) for each in (confidence, right)]
@@ -65,7 +64,7 @@ def binned(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray
 
 
 def classification_scores(rows: Sequence[Row]) -> dict[str, float]:
-    """Accuracy, macro F1, cross-entropy in nats, expected calibration error.
+    """Score a classifier: accuracy, macro F1, cross-entropy in nats, expected calibration error.
 
     ECE is the count-weighted distance of accuracy and confidence over ten bins (Guo et al. 2017,
     On Calibration of Modern Neural Networks, eq. 3).
@@ -86,17 +85,19 @@ def classification_scores(rows: Sequence[Row]) -> dict[str, float]:
 def confusion_matrix_section(
     rows: Sequence[Row], class_names: Sequence[str], folder: Path
 ) -> ReportSection:
-    """The confusion matrix as a picture."""
+    """Draw the confusion matrix of a classifier for the report."""
     counts = confusion_matrix(rows)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = min(12.0, 2.5 + 0.45 * len(class_names))
     figure, axes = new_figure(size + 0.8, size)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    _label_cells(axes, counts, shares)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        text = str(counts[row, column])
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(len(class_names)), class_names)
     axes.set_yticks(range(len(class_names)), class_names)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     save_figure(figure, folder / "confusion_matrix.png")
     wrong = int(counts.sum() - counts.diagonal().sum())
@@ -107,15 +108,8 @@ def confusion_matrix_section(
     )
 
 
-def _label_cells(axes: Any, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        text = str(counts[row, column])
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-
-
 def calibration_section(rows: Sequence[Row], folder: Path) -> ReportSection:
-    """The reliability diagram: is a confidence of 90 % right nine times in ten?"""
+    """Draw the reliability diagram: is a confidence of 90 % in a class right nine times in ten?"""
     count, confidence, accuracy = calibration_bins(rows)
     there = count > 0
     figure, axes = new_figure(5.2, 4.6)
@@ -123,10 +117,8 @@ def calibration_section(rows: Sequence[Row], folder: Path) -> ReportSection:
     sizes = 20 + 220 * count[there] / count.sum()
     axes.scatter(confidence[there], accuracy[there], s=sizes, color=ACCENT, zorder=3)
     axes.plot(confidence[there], accuracy[there], color=ACCENT, label="this model")
-    axes.set_xlim(0, 1.04)
-    axes.set_ylim(0, 1.04)
-    axes.set_xlabel("mean confidence of the bin")
-    axes.set_ylabel("accuracy of the bin")
+    axes.set(xlim=(0, 1.04), ylim=(0, 1.04))
+    axes.set(xlabel="mean confidence of the bin", ylabel="accuracy of the bin")
     axes.legend(loc="upper left", frameon=False)
     save_figure(figure, folder / "calibration.png")
     error = classification_scores(rows)["calibration_error"]
@@ -139,7 +131,7 @@ def calibration_section(rows: Sequence[Row], folder: Path) -> ReportSection:
 
 
 def per_class_section(rows: Sequence[Row], class_names: Sequence[str]) -> ReportSection:
-    """Precision, recall, F1 and number of examples of each class."""
+    """The report's table of precision, recall, F1 and number of examples of each class."""
     counts = confusion_matrix(rows)
     measures = precision_recall_f1(counts)
     table = [

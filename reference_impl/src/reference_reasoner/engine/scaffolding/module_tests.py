@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RefusedInputError
-from ..profiling.inputs import tensors_in
+from ..profiling.model_inputs import tensors_in
 from ..project import project_root
 from ..training.task import Task
 from .task_folder import PACKAGE, filled, source_folder, write_all

@@ -6,6 +6,7 @@ those of the newest checkpoint before the step, or of step 0, trained on up to t
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,17 @@ from ..training.checkpoint import DamagedError, Snapshot
 from ..training.device import compiled
 from ..training.hashing import weights_sha256
 from ..training.loop import explained
-from ..training.request import TrainRequest
 from ..training.run_files import Prepared
 from ..training.session import prepare
 from ..training.state import TrainingState, new_state
 from ..training.step import train_step
 from ..training.task import Task
-from .comparison import fields
-from .conditions import differing_conditions
-from .trajectory import stretches, with_steps
+from .reproduce import differing_conditions, fields, request_again, stretches, with_planned_steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """What one step did once more."""
+    """What a replayed step did: its record beside the run's own, and its gradient norms."""
 
     folder: Path
     """batch.safetensors, carry.safetensors and state.json with all that follows."""
@@ -53,18 +51,18 @@ class Replay:
 
     @property
     def compared(self) -> list[tuple[str, Any, Any]]:
-        """(field, the run's value, the value now) of what both records have."""
+        """(field, the run's value, the replayed step's) of what both records have."""
         both = [] if self.recorded is None else fields(self.recorded, self.record)
         return [each for each in both if each[0] in self.record]
 
     @property
     def equal(self) -> bool:
-        """Whether nothing that both records have differs."""
+        """Whether the replayed step's record equals the run's in all that both have."""
         return all(old == new for _, old, new in self.compared)
 
 
 def replay(manifest: RunManifest, task: Task[Any], step: int) -> Replay:
-    """Take step `step` of the run again and save it below the run's `replays/`.
+    """Take one step of a run again, with its batch and carry, and save it below `replays/`.
 
     Raises RefusedInputError for a step that the run's schedule does not have, and
     RunFailedError where the data are not those of the run or an earlier step fails.
@@ -74,7 +72,13 @@ def replay(manifest: RunManifest, task: Task[Any], step: int) -> Replay:
         raise RefusedInputError(
             f"{manifest.run_dir} has the steps 1 to {facts['steps']}, not {step}: name one of these"
         )
-    prepared = _prepared(manifest, task)
+    request = request_again(manifest, task, task.config, manifest.run_dir)
+    prepared = prepare(request, task.config, going_on=False)
+    if prepared.splits.fingerprint != facts["data_fingerprint"]:
+        raise RunFailedError(
+            f"{manifest.run_dir} was trained on other data: data_fingerprint was "
+            f"{facts['data_fingerprint']!r}, now {prepared.splits.fingerprint!r}"
+        )
     state = _state_before(prepared, manifest, step)
     batches = training_batches(
         prepared.splits.train,
@@ -85,68 +89,33 @@ def replay(manifest: RunManifest, task: Task[Any], step: int) -> Replay:
         workers=0,
     )
     model = compiled(prepared.task, state.model)
-    while state.step + 1 < step:
-        config = with_steps(prepared.config, _steps_at(facts, state.step + 1))
-        _step(prepared, state, model, next(batches), config)
-    config = with_steps(prepared.config, _steps_at(facts, step))
-    return _watched_step(prepared, manifest, state, model, next(batches), config)
-
-
-def _prepared(manifest: RunManifest, task: Task[Any]) -> Prepared:
-    facts = manifest.data
-    start = facts["initialised_from"]
-    request = TrainRequest(
-        task_name=facts["task"],
-        task_type=type(task),
-        preset=facts["preset"],
-        config=task.config,
-        run_dir=manifest.run_dir,
-        init_from=Path(start) if start else None,
-    )
-    prepared = prepare(request, task.config, going_on=False)
-    if prepared.splits.fingerprint != facts["data_fingerprint"]:
-        raise RunFailedError(
-            f"{manifest.run_dir} was trained on other data: data_fingerprint was "
-            f"{facts['data_fingerprint']!r}, now {prepared.splits.fingerprint!r}"
-        )
-    return prepared
+    for candidates in batches:
+        batch = {name: value.to(prepared.device) for name, value in candidates.items()}
+        _, planned = stretches(facts, state.step + 1)[-1]
+        config = with_planned_steps(prepared.config, planned)
+        if state.step + 1 == step:
+            break
+        _step(prepared, state, model, batch, config)
+    return _watched_step(prepared, manifest, state, model, batch, config)
 
 
 def _state_before(prepared: Prepared, manifest: RunManifest, step: int) -> TrainingState:
-    """The state of the newest whole checkpoint before `step`, or that of step 0."""
+    """The state to replay from: that of the newest whole checkpoint before `step`, or of step 0."""
     state = new_state(prepared.model, prepared.config, prepared.device)
-    for folder in reversed(checkpoint.folders(manifest.run_dir / "checkpoints")):
-        if checkpoint.step_of(folder) < step:
-            try:
-                state.restore(checkpoint.load(folder))
-            except DamagedError:
-                continue
+    folders = checkpoint.folders(manifest.run_dir / "checkpoints")
+    for folder in reversed([each for each in folders if checkpoint.step_of(each) < step]):
+        with suppress(DamagedError):
+            state.restore(checkpoint.load(folder))
             break
     return state
 
 
-def _steps_at(facts: Mapping[str, Any], step: int) -> int:
-    return stretches(facts, step)[-1].steps
-
-
 def _step(
-    prepared: Prepared, state: TrainingState, model: nn.Module, candidates: Batch, config: RunConfig
+    prepared: Prepared, state: TrainingState, model: nn.Module, batch: Batch, config: RunConfig
 ) -> dict[str, float]:
-    batch = _on_device(candidates, prepared)
+    task, ranks = prepared.task, prepared.ranks
     with explained(state.step + 1, batch):
-        return train_step(
-            prepared.task,
-            model,
-            state,
-            batch,
-            config=config,
-            ranks=prepared.ranks,
-            poll=lambda: None,
-        )
-
-
-def _on_device(batch: Batch, prepared: Prepared) -> Batch:
-    return {name: value.to(prepared.device) for name, value in batch.items()}
+        return train_step(task, model, state, batch, config=config, ranks=ranks, poll=lambda: None)
 
 
 def _watched_step(
@@ -157,8 +126,9 @@ def _watched_step(
     candidates: Batch,
     config: RunConfig,
 ) -> Replay:
+    """Replay the step with unclipped gradients, and save all that it was given and did."""
     step = state.step + 1
-    batch, carry = prepared.task.begin(state.carry, _on_device(candidates, prepared))
+    batch, carry = prepared.task.begin(state.carry, candidates)
     groups = {"batch": batch} if carry is None else {"batch": batch, "carry": carry}
     values: dict[str, Any] = {f"{k}_sha256": weights_sha256(v) for k, v in groups.items()}
     parent = manifest.run_dir / "replays"
@@ -171,29 +141,24 @@ def _watched_step(
         record = _step(prepared, state, model, candidates, unclipped)
     except RunFailedError as failure:
         error = str(failure)
+    conditions = differing_conditions(manifest.data, config, environment(), prepared.ranks)
+    records = read_records(manifest.run_dir / "metrics.jsonl")
     told = Replay(
         folder=folder,
         record=_plain(record),
-        recorded=_recorded(manifest, step),
+        recorded=next((r for r in records if (r["kind"], r["step"]) == ("train", step)), None),
         gradient_norms=gradient_norms(state.model),
         error=error,
-        conditions=tuple(
-            differing_conditions(manifest.data, config, environment(), prepared.ranks)
-        ),
+        conditions=tuple(conditions),
     )
-    values |= {
-        "record": told.record,
-        "recorded": told.recorded,
-        "gradient_norms": _plain(told.gradient_norms),
-        "error": error,
-        "conditions": list(told.conditions),
-    }
+    values |= {name: value for name, value in vars(told).items() if name != "folder"}
+    values["gradient_norms"] = _plain(told.gradient_norms)
     checkpoint.save(parent, Snapshot(step=step, groups=groups, values=values))
     return told
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """{layer: norm of the gradients of the parameters that it holds itself}, in model order."""
+    """{layer: norm of the gradients of its own parameters} of the replayed step, in model order."""
     squares: dict[str, float] = {}
     for name, parameter in model.named_parameters():
         layer = name.rpartition(".")[0] or "(model)"
@@ -202,20 +167,13 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
     return {layer: math.sqrt(square) for layer, square in squares.items()}
 
 
-def _recorded(manifest: RunManifest, step: int) -> Record | None:
-    for record in read_records(manifest.run_dir / "metrics.jsonl"):
-        if record["kind"] == "train" and record["step"] == step:
-            return record
-    return None
-
-
 def _plain(record: Mapping[str, float]) -> dict[str, float | None]:
-    """As metrics.jsonl writes it: null for what is not finite."""
+    """The replayed step's numbers as metrics.jsonl has them: null for what is not finite."""
     return {k: v if math.isfinite(v) else None for k, v in record.items()}
 
 
 def replay_table(told: Replay) -> str:
-    """What `replay` prints."""
+    """The table that `replay` prints: the step's record, then and now, and the gradient norms."""
     lines = [f"{'record':<24}{'in the run':>16}{'now':>16}"]
     recorded = told.recorded or {}
     for name, value in told.record.items():

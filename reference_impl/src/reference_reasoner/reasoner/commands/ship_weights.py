@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...engine.errors import RefusedInputError
-from ...engine.evaluation.evaluate import validation_scores
+from ...engine.evaluation.validation import validation_scores
 from ...engine.project import Project
 from ...engine.training.checkpoint import load_weights
 from ...engine.training.hashing import weights_sha256

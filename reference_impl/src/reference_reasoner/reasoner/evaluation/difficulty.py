@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.evaluation.drawn_rows import numbers
+from ...engine.evaluation.bootstrap import numbers
 from ...engine.evaluation.figures import ACCENT, SECOND, new_figure, save_figure
 from ...engine.training.task import ReportSection, Row
 

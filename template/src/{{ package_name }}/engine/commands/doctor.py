@@ -3,6 +3,7 @@
 import argparse
 import os
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from .parser import Parser
 if TYPE_CHECKING:
     from ..config.run_config import RunConfig
     from ..tracking.manifest import RunManifest
-    from ..verification.items import Outcome
+    from ..verification.doctor import Check, Examination, Outcome
 
 
 def main(argv: Sequence[str], project: Project) -> int:
@@ -55,7 +56,7 @@ def _run(project: Project, flags: argparse.Namespace) -> "RunManifest | None":
 
 def _examine(project: Project, run: "RunManifest | None") -> "list[Outcome]":
     from ..evaluation.validation import make_evaluator
-    from ..verification.doctor import examine
+    from ..verification.doctor import Examination, examine
 
     name = run.data["task"] if run else project.default_task
     preset = project.presets_of(name)[0]
@@ -63,15 +64,26 @@ def _examine(project: Project, run: "RunManifest | None") -> "list[Outcome]":
     def launch(config: "RunConfig", run_dir: Path, variables: Mapping[str, str]) -> int:
         return train_in_a_process(project, preset, config, run_dir, variables)
 
-    return examine(
-        name,
-        project.task_type(name),
-        run,
-        budgets=project.budgets_path(name),
-        make_evaluator=make_evaluator,
-        launch=launch,
-        say=_say,
-    )
+    with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
+        exam = Examination(
+            task_name=name,
+            task_type=project.task_type(name),
+            folder=Path(folder),
+            make_evaluator=make_evaluator,
+            launch=launch,
+            run=run,
+            budgets=project.budgets_path(name),
+        )
+        return examine(exam, all_checks(exam), _say)
+
+
+def all_checks(exam: "Examination") -> "list[Check]":
+    """Collect what the `doctor` command checks without `--model`, by REPRODUCIBILITY.md."""
+    from ..verification.data_checks import checks_of_data
+    from ..verification.run_checks import checks_of_run
+    from ..verification.training_checks import checks_of_training
+
+    return [*checks_of_data(exam), *checks_of_training(exam), *checks_of_run(exam)]
 
 
 def _say(line: str) -> None:
@@ -101,12 +113,12 @@ def train_in_a_process(
 
 def _examine_model(project: Project, run: "RunManifest | None") -> "list[Outcome]":
     from ..training.trained_run import open_run
-    from ..verification.doctor import say_all
-    from ..verification.model_checks import model_items
+    from ..verification.doctor import say_outcomes
+    from ..verification.model_checks import checks_of_model
 
     if run is not None:
         task = open_run(project, run.run_dir).task
     else:
         task_type = project.task_type(project.default_task)
         task = task_type(task_type.presets["default"]())
-    return say_all(model_items(task), _say)
+    return say_outcomes(checks_of_model(task), _say)

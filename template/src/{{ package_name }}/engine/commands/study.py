@@ -14,7 +14,6 @@ from .parser import Parser
 if TYPE_CHECKING:
     from ..config.run_config import RunConfig
     from ..config.sources import Sourced
-    from ..studies.plan import Variation
 
 
 def main(argv: Sequence[str], project: Project) -> int:
@@ -25,22 +24,21 @@ def main(argv: Sequence[str], project: Project) -> int:
     _check(parser, flags)
 
     from ..config.sources import Sourced
-    from ..studies.plan import BASELINE, Plan, Variation
-    from ..studies.study import Study, carry_out
+    from ..studies.study import BASELINE, Plan, Study, carry_out
 
     task_type = project.task_type(project.task_of_preset(flags.preset))
     preset = Sourced(config=task_type.config_type())
     preset = preset.with_preset(task_type.presets[flags.preset](), flags.preset)
     base, changes = _changed(preset, config_flags, parser.flag_names())
-    variations = [Variation(name=BASELINE, changes={})]
+    variations: dict[str, Mapping[str, Any]] = {BASELINE: {}}
     if flags.kind == "ablate":
-        variations += _variations(parser, base, flags.vary, task_type.ablations)
+        variations |= _variations(parser, base, flags.vary, task_type.ablations)
     study = Study(
         plan=Plan(
             kind=flags.kind,
             preset=flags.preset,
             changes=changes,
-            variations=tuple(variations),
+            variations=variations,
             seeds=seeds,
         ),
         task=task_type(base.config),
@@ -118,17 +116,20 @@ def _variations(
     base: "Sourced",
     asked: Sequence[Sequence[str]],
     own: Mapping[str, Mapping[str, Any]],
-) -> "list[Variation]":
-    """Those asked for, or the task's own; each is tried on the config. Raises ConfigError."""
-    from ..studies.plan import BASELINE, Variation
+) -> dict[str, Mapping[str, Any]]:
+    """The variations that `study` is asked for, or the task's own; each is tried on the config.
+
+    Raises ConfigError where one does not fit.
+    """
+    from ..studies.study import BASELINE
 
     if not asked and not own:
         parser.error("this task has no ablations of its own: name some with --vary")
     if not asked:
         for name, changes in own.items():
             base.overlaid(changes, f"variation {name}")
-        return [Variation(name=name, changes=changes) for name, changes in own.items()]
-    found: dict[str, Variation] = {}
+        return {name: dict(changes) for name, changes in own.items()}
+    found: dict[str, Mapping[str, Any]] = {}
     for name, *assignments in asked:
         if not name.replace("_", "").replace("-", "").isalnum() or name in {BASELINE, *found}:
             parser.error(
@@ -144,8 +145,8 @@ def _variations(
         if not words:
             parser.error(f"--vary {name}: say what differs, FIELD=VALUE")
         preset_alone = replace(base, sources={})  # so that its own flags do not count
-        found[name] = Variation(name=name, changes=_changed(preset_alone, words, [])[1])
-    return list(found.values())
+        found[name] = _changed(preset_alone, words, [])[1]
+    return found
 
 
 def _from_here(folder: Path) -> Path:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.drawn_rows import DrawnRows, Reader
-from ..evaluation.intervals import Interval
+from ..evaluation.bootstrap import DrawnRows, Interval, Reader
 from ..seeding import numpy_generator
 from ..training.task import Row, Task
 
@@ -25,7 +24,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One variation."""
+    """A line of the comparison: one variation's scores and paired difference from the baseline."""
 
     name: str
     by_seed: Mapping[int, float]
@@ -42,7 +41,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All variations, the baseline first."""
+    """The comparison of all variations with the baseline, which comes first."""
 
     metric: str
     examples: int
@@ -55,7 +54,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """The predictions of one run."""
+    """The scores of one run of a comparison, on the examples and on each draw of them."""
 
     ids: tuple[int, ...]
     value: float
@@ -78,15 +77,13 @@ def compare(task: Task[Any], outcomes: Outcomes, *, draws: int = DRAWS) -> Compa
     if not baseline:
         raise ValueError("the baseline has no predictions to compare with")
     level = 1 - (1 - LEVEL) / max(1, len(scored) - 1)
-    lines = []
-    for name, by_seed in scored.items():
-        difference = None if by_seed is baseline else _difference(by_seed, baseline, level)
-        if by_seed:
-            lines.append(_line(name, by_seed, difference, task.direction))
-    examples = len(next(iter(baseline.values())).ids)
-    return Comparison(
-        metric=task.primary_metric, examples=examples, lines=tuple(lines), level=level
+    lines = tuple(
+        _line(name, by_seed, baseline, level, task.direction)
+        for name, by_seed in scored.items()
+        if by_seed
     )
+    examples, metric = len(next(iter(baseline.values())).ids), task.primary_metric
+    return Comparison(metric=metric, examples=examples, lines=lines, level=level)
 
 
 def _scored(task: Task[Any], rows: Sequence[Row], draws: int) -> _Scored:
@@ -105,33 +102,34 @@ def _scored(task: Task[Any], rows: Sequence[Row], draws: int) -> _Scored:
 
 
 def _line(
-    name: str, by_seed: Mapping[int, _Scored], difference: Interval | None, direction: str
+    name: str, side: Mapping[int, _Scored], baseline: Mapping[int, _Scored], level: float, best: str
 ) -> Line:
-    values = [each.value for each in by_seed.values()]
+    values = [each.value for each in side.values()]
+    seeds = [seed for seed in side if seed in baseline and side[seed].ids == baseline[seed].ids]
+    difference = None
+    if seeds and side is not baseline:
+        pairs = [(side[seed], baseline[seed]) for seed in seeds]
+        apart = [one.draws - two.draws for one, two in pairs]
+        difference = _over_seeds([one.value - two.value for one, two in pairs], apart, level)
+    verdict = ""
+    if difference is not None:
+        better = (difference.value > 0) == (best == "max")
+        told_apart = not difference.low <= 0 <= difference.high
+        verdict = ("better" if better else "worse") if told_apart else "not told apart"
     return Line(
         name=name,
-        by_seed={seed: each.value for seed, each in by_seed.items()},
-        mean=_over_seeds(values, [each.draws for each in by_seed.values()], LEVEL),
+        by_seed={seed: each.value for seed, each in side.items()},
+        mean=_over_seeds(values, [each.draws for each in side.values()], LEVEL),
         std=statistics.stdev(values) if len(values) > 1 else None,
         difference=difference,
-        verdict="" if difference is None else _verdict(difference, direction),
+        verdict=verdict,
     )
-
-
-def _difference(
-    side: Mapping[int, _Scored], other: Mapping[int, _Scored], level: float
-) -> Interval | None:
-    seeds = [seed for seed in side if seed in other and side[seed].ids == other[seed].ids]
-    if not seeds:
-        return None
-    values = [side[seed].value - other[seed].value for seed in seeds]
-    return _over_seeds(values, [side[seed].draws - other[seed].draws for seed in seeds], level)
 
 
 def _over_seeds(
     values: Sequence[float], draws: Sequence[NDArray[np.float64]], level: float
 ) -> Interval:
-    """The mean of one value a seed; `draws` has [B] for each. Each draw draws the seeds, too."""
+    """The mean to compare over S seeds and its interval; `draws` S x [B], each draws seeds, too."""
     table = np.stack(draws)
     seeds, count = table.shape
     chosen = numpy_generator(0, "study", "seeds", seeds).integers(0, seeds, (seeds, count))
@@ -141,7 +139,33 @@ def _over_seeds(
     return Interval(value=statistics.fmean(values), low=float(low), high=float(high))
 
 
-def _verdict(difference: Interval, direction: str) -> str:
-    if difference.low <= 0 <= difference.high:
-        return "not told apart"
-    return "better" if (difference.value > 0) == (direction == "max") else "worse"
+def comparison_table(
+    comparison: Comparison, *, title: str, seeds: Sequence[int], paired: bool
+) -> str:
+    """The table of a comparison: each variation's scores and, if `paired`, its difference."""
+    titles = ["variation", *(f"seed {seed}" for seed in seeds), "mean", "95 % interval", "std"]
+    if paired:
+        titles += ["difference", f"{100 * comparison.level:.3g} % interval", ""]
+    rows = [titles, *(_cells(line, seeds, paired) for line in comparison.lines)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(titles))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    note = (
+        "Differences are of the same seeds and examples; their intervals hold together in 95 % of "
+        "studies (Bonferroni)."
+    )
+    return "\n".join([title, *(line.rstrip() for line in lines), *([note] if paired else [])])
+
+
+def _cells(line: Line, seeds: Sequence[int], paired: bool) -> list[str]:
+    scores = [f"{line.by_seed[seed]:.4f}" if seed in line.by_seed else "-" for seed in seeds]
+    std = "-" if line.std is None else f"{line.std:.4f}"
+    cells = [line.name, *scores, f"{line.mean.value:.4f}", _range(line.mean, ".4f"), std]
+    if not paired:
+        return cells
+    found = line.difference
+    told = ["-", "-"] if found is None else [f"{found.value:+.4f}", _range(found, "+.4f")]
+    return [*cells, *told, line.verdict]
+
+
+def _range(interval: Interval, form: str) -> str:
+    return f"{interval.low:{form}} to {interval.high:{form}}"

@@ -1,8 +1,10 @@
-"""Training a run again, beside it, from its config.toml and run.json alone."""
+"""Training a run again, beside it, from its config.toml and run.json alone, and comparing."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..config.fields import overlay
 from ..config.run_config import RunConfig
@@ -11,23 +13,25 @@ from ..errors import RefusedInputError, RunFailedError
 from ..tracking.environment import environment
 from ..tracking.manifest import RunManifest
 from ..tracking.run_directory import is_in_use
-from ..tracking.sinks import read_records
+from ..tracking.sinks import Record, read_records
 from ..training import checkpoint, parallel
+from ..training.device import choose_device
 from ..training.hashing import weights_sha256
+from ..training.parallel import Ranks
 from ..training.request import TrainRequest
+from ..training.resume import check_environment
 from ..training.session import MakeEvaluator, train
 from ..training.task import Task
-from .comparison import closeness, differences
-from .conditions import differing_conditions
-from .trajectory import stretches, with_steps
 
 SAME, DIFFERENT, NOT_COMPARABLE = 0, 1, 3
 HASHES = ("weights_sha256", "state_sha256")
+_ABSENT = "absent"
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What came of training again."""
+    """The verdict of training a run again: the exit code and the lines that say why."""
 
     exit_code: int
     """0 the same, 1 different, 3 not comparable bit for bit, 143 or 130 left on a signal."""
@@ -36,7 +40,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """A run, and where and how it is trained again."""
+    """A run to reproduce, and where and how it is trained again."""
 
     original: RunManifest
     task: Task[Any]
@@ -55,24 +59,22 @@ def reproduce(
     until: int | None = None,
     threads: int | None = None,
 ) -> Verdict:
-    """Train the run again, up to step `until` or as far as it went, and compare.
+    """Train a run again beside it, up to step `until` or as far as it went, and compare.
 
     Raises RefusedInputError for a run in use, or a step that it never reached, and
     RunFailedError where training fails now and did not before.
     """
+    run_dir = original.run_dir.resolve()
     if is_in_use(original.run_dir):
         raise RefusedInputError(f"{original.run_dir} is still training: wait until it has ended")
     config = task.config
     if threads is not None:
         config = overlay(config, {"runtime.threads": threads}, "--threads")
-    told = Reproduction(
-        original=original,
-        task=task,
-        config=config,
-        until=_until(original, config, until),
-        beside=_free_folder(original.run_dir),
-    )
-    changed = edited_fields(told)
+    until = _until(original, config, until)
+    names = (f"{run_dir.name}-reproduced{'' if n == 1 else f'-{n}'}" for n in count(1))
+    beside = next(path for path in map(run_dir.with_name, names) if not path.exists())
+    told = Reproduction(original=original, task=task, config=config, until=until, beside=beside)
+    changed = _edited_fields(told)
     problem = _data_problem(told)
     if problem is not None:
         return Verdict(exit_code=DIFFERENT, lines=(*changed, f"different: {problem}"))
@@ -84,7 +86,7 @@ def reproduce(
 
 
 def _until(original: RunManifest, config: RunConfig, asked: int | None) -> int:
-    """The step to train up to: as asked, or where the run ended."""
+    """The last step to reproduce: as asked, or where the run ended."""
     facts = original.data
     last = max((r["step"] for r in read_records(original.run_dir / "metrics.jsonl")), default=0)
     furthest = last if facts["stop_step"] is None else facts["stop_step"]
@@ -99,33 +101,23 @@ def _until(original: RunManifest, config: RunConfig, asked: int | None) -> int:
     return asked or int(furthest)
 
 
-def _free_folder(run_dir: Path) -> Path:
-    name = f"{run_dir.resolve().name}-reproduced"
-    taken = 1
-    while (
-        beside := run_dir.resolve().parent / (name if taken == 1 else f"{name}-{taken}")
-    ).exists():
-        taken += 1
-    return beside
-
-
-def edited_fields(told: Reproduction) -> tuple[str, ...]:
-    """A line for each setting of config.toml that the run's checkpoint was not made with."""
+def _edited_fields(told: Reproduction) -> tuple[str, ...]:
+    """A line for each setting of config.toml that the run to reproduce was not trained with."""
     newest = checkpoint.newest(told.original.run_dir / "checkpoints").snapshot
     if newest is None:
         return ()
     was = overlay(told.config, newest.values["config"], "the run's checkpoint")
-    now = told.task.config
+    edited = config_differences(was, told.task.config, "trajectory")
     return tuple(
         f"config.toml was edited: {name} is {new!r}, and was {old!r} in the checkpoint of step "
         f"{newest.step}"
-        for name, (old, new) in config_differences(was, now, "trajectory").items()
+        for name, (old, new) in edited.items()
         if name != "training.steps"
     )
 
 
 def _data_problem(told: Reproduction) -> str | None:
-    """Why the data are not those that the run was trained on, if they are not."""
+    """Why the data to reproduce a run on are not those that it was trained on, if so."""
     try:
         now = told.task.datasets().fingerprint
     except RefusedInputError as error:
@@ -135,22 +127,15 @@ def _data_problem(told: Reproduction) -> str | None:
 
 
 def _train_again(told: Reproduction, make_evaluator: MakeEvaluator) -> tuple[int, str | None]:
-    """Train stretch by stretch; the exit code, and the error where the run too had failed."""
-    facts = told.original.data
+    """Train a run again by stretches; the exit code, and the error where it had failed before."""
     code = 0
-    for number, stretch in enumerate(stretches(facts, told.until)):
-        request = TrainRequest(
-            task_name=facts["task"],
-            task_type=type(told.task),
-            preset=facts["preset"],
-            config=with_steps(told.config, stretch.steps),
-            run_dir=told.beside,
-            resume=number > 0,
-            extend_to=stretch.steps if number > 0 else None,
-            init_from=_weights_to_start_from(facts) if number == 0 else None,
-            stop_at=stretch.to_step,
-            argv=("reproduce", str(told.original.run_dir)),
-        )
+    facts, argv = told.original.data, ("reproduce", str(told.original.run_dir))
+    for number, (last, planned) in enumerate(stretches(facts, told.until)):
+        config = with_planned_steps(told.config, planned)
+        request = request_again(told.original, told.task, config, told.beside)
+        request = replace(request, stop_at=last, argv=argv)
+        if number:
+            request = replace(request, resume=True, extend_to=planned, init_from=None)
         try:
             code = code or train(request, make_evaluator)
         except RunFailedError as error:
@@ -160,9 +145,40 @@ def _train_again(told: Reproduction, make_evaluator: MakeEvaluator) -> tuple[int
     return code, None
 
 
-def _weights_to_start_from(facts: dict[str, Any]) -> Path | None:
+def request_again(
+    original: RunManifest, task: Task[Any], config: RunConfig, run_dir: Path
+) -> TrainRequest:
+    """The request to train a run again with `config` in `run_dir`, from the same first weights."""
+    facts = original.data
     start = facts["initialised_from"]
-    return Path(start) if start else None
+    return TrainRequest(
+        task_name=facts["task"],
+        task_type=type(task),
+        preset=facts["preset"],
+        config=config,
+        run_dir=run_dir,
+        init_from=Path(start) if start else None,
+    )
+
+
+def stretches(facts: Mapping[str, Any], until: int) -> list[tuple[int, int]]:
+    """(last step, planned steps) of each stretch to train again, between a run's extensions.
+
+    Up to step `until`. `train --resume --extend-to` changes the number of steps, and with it the
+    learning rate, from the step on at which it was asked for; run.json lists its `trajectories`.
+    """
+    trajectories = facts["trajectories"]
+    begins = [0, *(each["from_step"] for each in trajectories[1:])]
+    return [
+        (min(end, until), each["steps"])
+        for each, begin, end in zip(trajectories, begins, [*begins[1:], until], strict=True)
+        if begin < until
+    ]
+
+
+def with_planned_steps(config: ConfigT, steps: int) -> ConfigT:
+    """The config of one stretch of a run to train again, which plans `steps` steps."""
+    return replace(config, training=replace(config.training, steps=steps))
 
 
 def _compare(told: Reproduction, changed: tuple[str, ...], error: str | None) -> Verdict:
@@ -172,27 +188,96 @@ def _compare(told: Reproduction, changed: tuple[str, ...], error: str | None) ->
         for folder in (run_dir, told.beside)
     )
     found = differences(recorded, again)
-    unequal = [str(each) for each in found[:1]]
+    close = closeness(found, len(recorded))
     hashes, compared = _unequal_hashes(told)
-    unequal += hashes
+    unequal = [*(text for _, text in found[:1]), *hashes]
     if facts["status"] == "failed" and facts["error"] != error:
         unequal.append(f"error: {facts['error']!r} in the run, {error!r} now")
-    where = f"trained again up to step {told.until}: {told.beside}"
+    head = (f"trained again up to step {told.until}: {told.beside}", *changed)
     conditions = differing_conditions(facts, told.config, environment(), parallel.current())
     if conditions:
         verdict = f"not comparable bit for bit: {'; '.join(conditions)}"
-        lines = (where, *changed, verdict, closeness(found, len(recorded)), *hashes)
-        return Verdict(exit_code=NOT_COMPARABLE, lines=lines)
+        return Verdict(exit_code=NOT_COMPARABLE, lines=(*head, verdict, close, *hashes))
     if unequal:
-        close = closeness(found, len(recorded))
-        lines = (where, *changed, f"different: {unequal[0]}", *unequal[1:], close)
+        lines = (*head, f"different: {unequal[0]}", *unequal[1:], close)
         return Verdict(exit_code=DIFFERENT, lines=lines)
     verdict = f"same: {len(recorded)} records up to step {told.until}; {compared}"
-    return Verdict(exit_code=SAME, lines=(where, *changed, verdict))
+    return Verdict(exit_code=SAME, lines=(*head, verdict))
+
+
+def differing_conditions(
+    facts: dict[str, Any], config: RunConfig, environment: dict[str, Any], ranks: Ranks
+) -> list[str]:
+    """The conditions that keep a run and its reproduction from being comparable bit for bit.
+
+    `facts` are the run.json of the run; `config`, `environment` and `ranks` those of the present.
+    Torch version, kind of device, CPU capability, number of threads, determinism mode and compile
+    flag must be the same, and all through the run: anything else changes the last bits.
+    """
+    device = choose_device(config.runtime).type
+    pairs = {
+        "threads": (facts["threads"], config.runtime.threads),
+        "device": (facts["device"], device),
+        "world_size": (facts["world_size"], ranks.world_size),
+        **check_environment(facts["environment"], environment),
+    }
+    found = [f"{k} was {old!r}, now {new!r}" for k, (old, new) in pairs.items() if old != new]
+    if device != "cpu" and config.runtime.determinism == "off":
+        found.append("runtime.determinism is 'off'")
+    for session in facts["sessions"]:
+        found += [f"within the run {line.partition(':')[0]}" for line in session["warnings"]]
+    return found
+
+
+def differences(recorded: Sequence[Record], again: Sequence[Record]) -> list[tuple[float, str]]:
+    """(relative size, text) of each field that differs when a run is trained again, in order.
+
+    What only the second run wrote is no difference: it may have gone further, or have done what
+    a signal kept the first from doing.
+    """
+    found = []
+    others = {(record["step"], record["kind"]): record for record in again}
+    for record in recorded:
+        step, kind = record["step"], record["kind"]
+        other = others.get((step, kind))
+        pairs = [("record", "written", _ABSENT)] if other is None else fields(record, other)
+        found += [
+            (_relative(old, new), f"step {step}, {name} ({kind}): {old!r} in the run, {new!r} now")
+            for name, old, new in pairs
+            if old != new
+        ]
+    return found
+
+
+def _relative(one: Any, two: Any) -> float:
+    """|a - b| / max(|a|, |b|) of two runs' values that differ; infinite where one is no number."""
+    if not all(isinstance(value, int | float) for value in (one, two)):
+        return float("inf")
+    return float(abs(one - two) / max(abs(one), abs(two)))
+
+
+def fields(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(field, its value in each) of a run's record and its reproduction's, `wall_*` left out."""
+    return [
+        (name, one.get(name, _ABSENT), two.get(name, _ABSENT))
+        for name in {**one, **two}
+        if not name.startswith("wall_")
+    ]
+
+
+def closeness(found: Sequence[tuple[float, str]], records: int) -> str:
+    """How close a run and its reproduction are, which wrote `records` records in common."""
+    if not found:
+        return f"how close: all {records} records are equal"
+    size, text = max(found, key=lambda each: each[0])
+    return (
+        f"how close: {len(found)} fields in {records} records differ, the most by "
+        f"{size:.1e} of its size: {text}"
+    )
 
 
 def _unequal_hashes(told: Reproduction) -> tuple[list[str], str]:
-    """The hashes that differ, and which could be compared."""
+    """The hashes in which a run and its reproduction differ, and which could be compared."""
     old, new = (hashes_at(folder, told.until) for folder in (told.original.run_dir, told.beside))
     names = [name for name in HASHES if name in old and name in new]
     unequal = [
@@ -206,7 +291,7 @@ def _unequal_hashes(told: Reproduction) -> tuple[list[str], str]:
 
 
 def hashes_at(run_dir: Path, step: int) -> dict[str, str]:
-    """Both hashes where the run ended at `step`, else that of the weights of a checkpoint there."""
+    """The hashes to reproduce: both of a run that ended at `step`, else a checkpoint's weights."""
     facts = RunManifest.load(run_dir).data
     if facts["stop_step"] == step:
         return {name: facts[name] for name in HASHES}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.evaluation.drawn_rows import numbers
+from ...engine.evaluation.bootstrap import numbers
 from ...engine.training.task import Row
 
 

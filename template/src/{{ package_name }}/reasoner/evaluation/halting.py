@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...engine.evaluation.bootstrap import numbers
 from ...engine.evaluation.classification import binned
-from ...engine.evaluation.drawn_rows import numbers
 from ...engine.evaluation.figures import ACCENT, SECOND, new_figure, save_figure
 from ...engine.training.task import ReportSection, Row
 from .difficulty import accuracy_apart

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ...engine.evaluation.bootstrap import numbers
 from ...engine.evaluation.classification import binned
-from ...engine.evaluation.drawn_rows import numbers
 from ...engine.training.task import Row
 
 IN_DOUBT = (0.2, 0.8)

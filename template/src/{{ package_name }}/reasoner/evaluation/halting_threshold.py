@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...engine.evaluation.drawn_rows import numbers
+from ...engine.evaluation.bootstrap import numbers
 from ...engine.training.task import Row
 from ..models.act_head import THRESHOLDS, right_at, stops_at, tuned_threshold
 

@@ -1,0 +1,1 @@
+"""What has budgets on a GPU: workloads in their modes, repeated, with their bounds."""

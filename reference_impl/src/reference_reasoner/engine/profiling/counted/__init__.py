@@ -1,0 +1,1 @@
+"""What is counted exactly, without memory and without a clock."""

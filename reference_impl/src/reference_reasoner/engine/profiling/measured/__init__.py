@@ -1,0 +1,1 @@
+"""What takes a clock on this machine: calls, steps, operators, against its ceilings."""
