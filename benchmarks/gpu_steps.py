@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from reference_reasoner.engine.profiling.measured.machine import this_machine
-from reference_reasoner.engine.profiling.measured.training_step import Trainer, trainer
+from reference_reasoner.engine.profiling.measured.passes import Trainer, trainer
 from reference_reasoner.engine.seeding import set_determinism, set_threads
 
 from .gpu_inside import task_of

@@ -79,7 +79,7 @@ def measured(
 ) -> dict[str, Any]:
     """Seconds of each form of both in each repetition, and the ratios. Raises ImportError."""
     from reference_reasoner.engine.profiling.measured.machine import this_machine
-    from reference_reasoner.engine.profiling.measured.training_step import trainer
+    from reference_reasoner.engine.profiling.measured.passes import trainer
 
     from .gpu_inside import task_of
 

@@ -54,7 +54,7 @@ def measured(
     """
     use_our_package()
     from reference_reasoner.engine.profiling.measured.machine import this_machine
-    from reference_reasoner.engine.profiling.measured.training_step import trainer
+    from reference_reasoner.engine.profiling.measured.passes import trainer
     from reference_reasoner.engine.seeding import set_determinism
 
     from .gpu_inside import task_of

@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 
 from ..engine.config.fields import require
 from ..engine.data.dataset import Batch, Splits
-from ..engine.data.integrity import check_no_leakage, sha256_of_arrays, verify_checksum
-from ..engine.data.splits import SplitConfig, split_fingerprint, store_split, stratified_split
+from ..engine.data.splits import (
+    SplitConfig,
+    check_no_leakage,
+    sha256_of_arrays,
+    split_fingerprint,
+    store_split,
+    stratified_split,
+    verify_checksum,
+)
 from ..engine.errors import RefusedInputError
 from ..engine.project import project_root
 
