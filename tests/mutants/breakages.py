@@ -68,7 +68,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="the average forgets where it should remember",
-        file="engine/training/ema.py",
+        file="engine/training/optim.py",
         old="get_ema_multi_avg_fn(decay)",
         new="get_ema_multi_avg_fn(1 - decay)",
         test=f"{STEP}::test_ema_follows_the_weights",
@@ -117,7 +117,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="records of a lost future stay",
-        file="engine/training/run_files.py",
+        file="engine/training/session.py",
         old='    return bool(record["step"] <= state.step)\n',
         new="    return True\n",
         test="engine/training/test_resume.py::test_records_of_a_lost_future_are_dropped",
@@ -145,14 +145,14 @@ BREAKAGES = (
     ),
     Breakage(
         what="a hash does not see the shape",
-        file="engine/training/hashing.py",
+        file="engine/training/checkpoint.py",
         old="{tuple(tensor.shape)}",
         new="",
         test=f"{PARTS}::test_hashes_see_name_type_shape_and_bytes",
     ),
     Breakage(
         what="the first step skips a batch",
-        file="engine/data/sampler.py",
+        file="engine/data/loader.py",
         old="first = (step - 1) * batch_size",
         new="first = step * batch_size",
         test="engine/data/test_sampler.py",
@@ -166,7 +166,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="copies may stand in two splits",
-        file="engine/data/integrity.py",
+        file="engine/data/splits.py",
         old="            if other != name:\n",
         new="            if False:\n",
         test="engine/data/test_integrity.py",

@@ -91,21 +91,21 @@ BREAKAGES = (
     ),
     Breakage(
         what="activations of parameters count too",
-        file="engine/profiling/counted/activations.py",
+        file="engine/profiling/counted/passes.py",
         old="self.outside.joined(self.in_blocks).bytes_without(self.own)",
         new="self.outside.joined(self.in_blocks).bytes_without(Kept())",
         test=f"{EXACT}::test_saved_activations_equal_a_plain_hooks_count",
     ),
     Breakage(
         what="a storage counts once a tensor",
-        file="engine/profiling/counted/activations.py",
+        file="engine/profiling/counted/passes.py",
         old="self.storages[storage._cdata] = storage",
         new="self.storages[len(self.storages)] = storage",
         test=f"{EXACT}::test_shared_weights_by_hand",
     ),
     Breakage(
         what="recomputing keeps all blocks at once",
-        file="engine/profiling/counted/activations.py",
+        file="engine/profiling/counted/passes.py",
         old="max((call.bytes_without(there) for call in self.in_blocks), default=0)",
         new="sum(call.bytes_without(there) for call in self.in_blocks)",
         test=f"{EXACT}::test_recomputing_keeps_inputs_of_blocks_and_one_block",
@@ -280,7 +280,7 @@ BREAKAGES = (
     ),
     Breakage(
         what="a new task becomes the default",
-        file="engine/scaffolding/project_entry.py",
+        file="engine/scaffolding/task_folder.py",
         old='"".join([*lines[:last], *added, *lines[last:]])',
         new='"".join([*lines[: node.lineno], *added, *lines[node.lineno :]])',
         test="engine/scaffolding/test_new.py::test_a_task_is_entered_behind_the_others",

@@ -7,7 +7,7 @@ import pytest
 
 from reference_reasoner.engine.command_line import COMMANDS
 from reference_reasoner.engine.commands.doctor import all_checks
-from reference_reasoner.engine.evaluation.validation import make_evaluator
+from reference_reasoner.engine.evaluation.predictions import make_evaluator
 from reference_reasoner.engine.verification.doctor import Examination
 
 from .toy.task import ToyTask

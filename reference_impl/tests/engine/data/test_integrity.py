@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reference_reasoner.engine.data.integrity import (
+from reference_reasoner.engine.data.splits import (
     check_no_leakage,
     identical_groups,
     sha256_of_arrays,

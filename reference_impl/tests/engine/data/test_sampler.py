@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference_reasoner.engine.data import sampler
-from reference_reasoner.engine.data.sampler import indices_of_step
+from reference_reasoner.engine.data import loader as sampler
+from reference_reasoner.engine.data.loader import indices_of_step
 
 
 def _pairs(

@@ -9,13 +9,13 @@ import torch
 from reference_reasoner.engine.errors import RefusedInputError
 from reference_reasoner.engine.evaluation.predictions import (
     find_stored,
+    make_evaluator,
     predict,
     read_rows,
     results,
     store,
     write_rows,
 )
-from reference_reasoner.engine.evaluation.validation import make_evaluator
 from reference_reasoner.engine.training.task import Row
 
 from ..toy.task import ToyTask, toy

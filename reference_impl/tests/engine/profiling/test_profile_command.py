@@ -11,9 +11,13 @@ from reference_reasoner.engine.data.dataset import Splits
 from reference_reasoner.engine.errors import RefusedInputError
 from reference_reasoner.engine.profiling.bench import gpu_bench as benchmark
 from reference_reasoner.engine.profiling.measured import (
-    inference,
     machine,
-    training_step,
+)
+from reference_reasoner.engine.profiling.measured import (
+    passes as inference,
+)
+from reference_reasoner.engine.profiling.measured import (
+    passes as training_step,
 )
 from reference_reasoner.engine.profiling.measured import (
     roofline as ceilings,

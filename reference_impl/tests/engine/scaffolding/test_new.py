@@ -21,11 +21,12 @@ from reference_reasoner.engine.scaffolding.module_tests import (
     module_path,
     new_tests,
 )
-from reference_reasoner.engine.scaffolding.project_entry import enter, entries
 from reference_reasoner.engine.scaffolding.task_folder import (
     PACKAGE,
     check_name,
     class_name,
+    enter,
+    entries,
     new_file,
     new_task,
     write_all,

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from reference_reasoner.engine.config.fields import overlay
-from reference_reasoner.engine.evaluation.validation import make_evaluator
-from reference_reasoner.engine.training.checkpoint import load_weights
-from reference_reasoner.engine.training.hashing import weights_sha256
-from reference_reasoner.engine.training.request import TrainRequest
+from reference_reasoner.engine.evaluation.predictions import make_evaluator
+from reference_reasoner.engine.training.checkpoint import load_weights, weights_sha256
+from reference_reasoner.engine.training.resume import TrainRequest
 from reference_reasoner.engine.training.session import train
 from reference_reasoner.engine.training.task import Carry, LossOutput, StepKeys
 

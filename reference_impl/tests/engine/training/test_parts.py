@@ -13,10 +13,10 @@ from torch import nn
 from reference_reasoner.engine.config.run_config import RuntimeConfig, TrainingConfig
 from reference_reasoner.engine.errors import RefusedInputError, RunFailedError
 from reference_reasoner.engine.training import device, parallel
-from reference_reasoner.engine.training.ema import Ema
+from reference_reasoner.engine.training.checkpoint import state_sha256, weights_sha256
 from reference_reasoner.engine.training.guards import EarlyStopping, NonFiniteGuard
-from reference_reasoner.engine.training.hashing import state_sha256, weights_sha256
 from reference_reasoner.engine.training.optim import (
+    Ema,
     build_optimizer,
     learning_rate,
     load_optimizer_tensors,

@@ -10,7 +10,8 @@ import pytest
 
 from reference_reasoner.engine.errors import RefusedInputError, RunFailedError
 from reference_reasoner.engine.tracking.run_directory import RunLock
-from reference_reasoner.engine.training import run_files, session
+from reference_reasoner.engine.training import session
+from reference_reasoner.engine.training import session as run_files
 from reference_reasoner.engine.training.parallel import Ranks
 from reference_reasoner.engine.training.task import Carry, LossOutput, StepKeys
 

@@ -19,10 +19,10 @@ from torch.utils.data import get_worker_info
 from reference_reasoner.engine.commands import doctor as command
 from reference_reasoner.engine.config.fields import flatten, overlay
 from reference_reasoner.engine.data.dataset import Batch, Splits
+from reference_reasoner.engine.evaluation.predictions import make_evaluator
 from reference_reasoner.engine.evaluation.scoring import evaluate_run
-from reference_reasoner.engine.evaluation.validation import make_evaluator
 from reference_reasoner.engine.tracking.manifest import RunManifest
-from reference_reasoner.engine.training import run_files
+from reference_reasoner.engine.training import session as run_files
 from reference_reasoner.engine.training.resume import saved_config
 from reference_reasoner.engine.verification import training_checks
 from reference_reasoner.engine.verification.doctor import (

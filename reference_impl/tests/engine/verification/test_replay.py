@@ -12,7 +12,7 @@ import torch
 from reference_reasoner.engine.errors import RefusedInputError, RunFailedError
 from reference_reasoner.engine.tracking.manifest import RunManifest
 from reference_reasoner.engine.training import checkpoint
-from reference_reasoner.engine.training.hashing import weights_sha256
+from reference_reasoner.engine.training.checkpoint import weights_sha256
 from reference_reasoner.engine.training.resume import saved_config
 from reference_reasoner.engine.verification.replay import Replay, gradient_norms, replay
 

@@ -14,7 +14,7 @@ import torch
 from reference_reasoner.engine.config.fields import overlay
 from reference_reasoner.engine.data.dataset import Splits
 from reference_reasoner.engine.errors import RefusedInputError, RunFailedError
-from reference_reasoner.engine.evaluation.validation import make_evaluator
+from reference_reasoner.engine.evaluation.predictions import make_evaluator
 from reference_reasoner.engine.tracking.manifest import RunManifest
 from reference_reasoner.engine.tracking.run_directory import RunLock
 from reference_reasoner.engine.training import guards, parallel

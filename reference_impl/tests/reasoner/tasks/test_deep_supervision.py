@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from reference_reasoner.engine.config.fields import overlay
 from reference_reasoner.engine.data.dataset import Batch
 from reference_reasoner.engine.data.loader import training_batches
-from reference_reasoner.engine.evaluation.validation import make_evaluator
-from reference_reasoner.engine.profiling.counted.activations import saved_activations
+from reference_reasoner.engine.evaluation.predictions import make_evaluator
+from reference_reasoner.engine.profiling.counted.passes import saved_activations
 from reference_reasoner.engine.seeding import seed_globals
 from reference_reasoner.engine.training.checkpoint import load_weights
 from reference_reasoner.engine.training.device import blocks_eager, compiled
-from reference_reasoner.engine.training.request import TrainRequest
+from reference_reasoner.engine.training.resume import TrainRequest
 from reference_reasoner.engine.training.session import train
 from reference_reasoner.engine.training.task import Carry, LossOutput, StepKeys
 from reference_reasoner.reasoner.data.labels import IGNORED

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reference_reasoner.engine.errors import RefusedInputError
-from reference_reasoner.engine.training.hashing import weights_sha256
+from reference_reasoner.engine.training.checkpoint import weights_sha256
 from reference_reasoner.reasoner.commands.solve_weights import trained_weights
 from reference_reasoner.reasoner.data.sudoku_generator import puzzle_at
 from reference_reasoner.reasoner.data.sudoku_rules import to_line

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from reference_reasoner.engine.training.hashing import weights_sha256
+from reference_reasoner.engine.training.checkpoint import weights_sha256
 from reference_reasoner.reasoner.commands.solve_weights import Trained, trained_weights
 from reference_reasoner.reasoner.data.sudoku_generator import puzzle_at
 from reference_reasoner.reasoner.data.sudoku_rules import to_line

@@ -15,7 +15,7 @@ from reference_reasoner.engine.config.fields import overlay
 from reference_reasoner.engine.profiling.bench.workloads import compiled_blocks, timings
 from reference_reasoner.engine.profiling.counted.memory_plan import Plan, carry_bytes, fit
 from reference_reasoner.engine.profiling.measured.machine import Limits
-from reference_reasoner.engine.profiling.measured.training_step import RealStep
+from reference_reasoner.engine.profiling.measured.passes import RealStep
 from reference_reasoner.engine.profiling.model_inputs import untrained_model
 from reference_reasoner.engine.seeding import seed_globals
 from reference_reasoner.engine.training.task import Task

@@ -55,7 +55,7 @@ def _run(project: Project, flags: argparse.Namespace) -> "RunManifest | None":
 
 
 def _examine(project: Project, run: "RunManifest | None") -> "list[Outcome]":
-    from ..evaluation.validation import make_evaluator
+    from ..evaluation.predictions import make_evaluator
     from ..verification.doctor import Examination, examine
 
     name = run.data["task"] if run else project.default_task

@@ -19,7 +19,7 @@ def main(argv: Sequence[str], project: Project) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads to train with")
     flags = parser.parse_strictly(argv)
 
-    from ..evaluation.validation import make_evaluator
+    from ..evaluation.predictions import make_evaluator
     from ..training.trained_run import open_run
     from ..verification.reproduce import reproduce
 

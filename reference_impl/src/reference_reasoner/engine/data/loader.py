@@ -1,21 +1,25 @@
-"""Batches for training and evaluation; how many processes prepare them changes nothing.
+"""The loader: which examples a step sees, and batches of them; how many processes changes nothing.
 
-An example of training draws from a generator keyed by (seed, epoch, index), and the loader has
-a generator of its own, so that nothing here touches the global ones.
+Which examples a step sees is a pure function of the step. The epochs follow one another without a
+gap: the batch that ends an epoch is filled up with the first examples of the next one, so that
+every batch is full and every example comes exactly once an epoch. An example of training draws
+from a generator keyed by (seed, epoch, index), and the loader has a generator of its own, so that
+nothing here touches the global ones.
 """
 
 import os
 import signal
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from ..errors import RefusedInputError
-from ..seeding import torch_generator
+from ..seeding import numpy_generator, torch_generator
 from .dataset import Batch, Dataset, collate
-from .sampler import indices_of_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,3 +102,22 @@ def evaluation_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
     for start in range(0, len(dataset), batch_size):
         indices = range(start, min(start + batch_size, len(dataset)))
         yield collate([dataset.example(index, None) for index in indices])
+
+
+def indices_of_step(
+    step: int, *, examples: int, batch_size: int, seed: int
+) -> list[tuple[int, int]]:
+    """The (epoch, index) pairs of step `step`, which counts from 1; `batch_size` of them."""
+    first = (step - 1) * batch_size
+    pairs = []
+    for position in range(first, first + batch_size):
+        epoch, place = divmod(position, examples)
+        pairs.append((epoch, int(_order(seed, epoch, examples)[place])))
+    return pairs
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, examples: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    order: np.ndarray[tuple[int], np.dtype[np.int64]]
+    order = numpy_generator(seed, "order", epoch).permutation(examples)
+    return order

@@ -17,9 +17,8 @@ from ..tracking.sinks import read_records
 from ..training.checkpoint import load_weights
 from ..training.task import ReportSection, Row, Task
 from .figures import learning_curves
-from .predictions import find_stored, read_rows, results, split_name
+from .predictions import find_stored, read_rows, results, split_name, validation_scores
 from .scoring import evaluate_run, trained_model
-from .validation import validation_scores
 
 Result = Mapping[str, Any]
 _STYLE = """

@@ -15,13 +15,19 @@ from ..errors import RefusedInputError, RunFailedError
 from ..project import project_root
 from ..seeding import set_determinism, set_threads
 from ..tracking.manifest import RunManifest
-from ..training.checkpoint import load_weights
+from ..training.checkpoint import load_weights, weights_sha256
 from ..training.device import choose_device
-from ..training.hashing import weights_sha256
 from ..training.task import Row, Task
 from .bootstrap import bootstrap_intervals
-from .predictions import find_stored, predict, read_rows, split_name, store
-from .validation import finite_scores, validation_scores
+from .predictions import (
+    find_stored,
+    finite_scores,
+    predict,
+    read_rows,
+    split_name,
+    store,
+    validation_scores,
+)
 
 SplitName = Literal["validation", "test"]
 Checkpoint = Literal["best", "last", "raw", "ema"]

@@ -13,8 +13,8 @@ from ..errors import RefusedInputError
 from ..training.task import Task
 from .counted.memory_plan import CONTEXT_BYTES, SLACK, Option, Plan
 from .counted.quantities import ExactQuantities
-from .measured.inference import latency, one_forward_call, throughput
 from .measured.machine import Limits, Machine, percentile, sample_ms
+from .measured.passes import latency, one_forward_call, step_figures, throughput, trainer
 from .measured.roofline import (
     Ceilings,
     Pass,
@@ -23,7 +23,6 @@ from .measured.roofline import (
     pass_values,
     profiled,
 )
-from .measured.training_step import step_figures, trainer
 
 FORWARD_LIMITS = Limits(warm_up=3, samples=20, box_s=10.0)
 

@@ -1,4 +1,4 @@
-"""Folders of tensors and JSON that are either whole or refused.
+"""Checkpoints: folders of tensors and JSON that are either whole or refused; and hashes of tensors.
 
 A folder is written under a temporary name, each file is flushed to the disk, a manifest of
 sha256 sums is written last, and only then the folder takes its name: a kill at any moment
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import RunFailedError
@@ -192,3 +193,28 @@ def load_weights(run_dir: Path, which: str) -> tuple[dict[str, Tensor], int]:
     if group not in snapshot.groups:
         raise RunFailedError(f"{run_dir} keeps no averaged weights: its training.ema_decay is 0")
     return dict(snapshot.groups[group]), snapshot.step
+
+
+def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over the tensors sorted by name: name, dtype, shape and bytes of each."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        _add_tensor(digest, name, tensors[name])
+    return digest.hexdigest()
+
+
+def state_sha256(groups: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> str:
+    """sha256 over named groups of tensors and the JSON values beside them."""
+    digest = hashlib.sha256()
+    for group in sorted(groups):
+        for name in sorted(groups[group]):
+            _add_tensor(digest, f"{group}/{name}", groups[group][name])
+    digest.update(json.dumps(values, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _add_tensor(digest: Any, name: str, tensor: Tensor) -> None:
+    header = f"{len(name)}:{name}:{tensor.dtype}:{tuple(tensor.shape)};"
+    digest.update(header.encode())
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    digest.update(flat.view(torch.uint8).numpy().tobytes())

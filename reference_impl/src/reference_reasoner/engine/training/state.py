@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..config.run_config import RunConfig
-from .checkpoint import Snapshot
+from .checkpoint import Snapshot, state_sha256, weights_sha256
 from .device import build_scaler
-from .ema import Ema
 from .guards import EarlyStopping, NonFiniteGuard
-from .hashing import state_sha256, weights_sha256
-from .optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from .optim import Ema, build_optimizer, load_optimizer_tensors, optimizer_tensors
 from .task import Carry
 
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import Batch
-from ..data.loader import training_batches
-from ..data.sampler import indices_of_step
+from ..data.loader import indices_of_step, training_batches
 from ..seeding import torch_generator
-from ..training.hashing import weights_sha256
+from ..training.checkpoint import weights_sha256
 from .doctor import Check, Examination, make_checks, require
 
 _FEW = 32

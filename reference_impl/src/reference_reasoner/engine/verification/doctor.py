@@ -13,8 +13,7 @@ from ..config.run_config import RunConfig
 from ..data.dataset import Splits
 from ..seeding import set_determinism, set_threads
 from ..tracking.manifest import RunManifest
-from ..training.request import TrainRequest
-from ..training.resume import saved_config
+from ..training.resume import TrainRequest, saved_config
 from ..training.session import MakeEvaluator, train
 from ..training.task import Task
 

@@ -21,12 +21,10 @@ from ..tracking.environment import environment
 from ..tracking.manifest import RunManifest
 from ..tracking.sinks import Record, read_records
 from ..training import checkpoint
-from ..training.checkpoint import DamagedError, Snapshot
+from ..training.checkpoint import DamagedError, Snapshot, weights_sha256
 from ..training.device import compiled
-from ..training.hashing import weights_sha256
 from ..training.loop import explained
-from ..training.run_files import Prepared
-from ..training.session import prepare
+from ..training.session import Prepared, prepare
 from ..training.state import TrainingState, new_state
 from ..training.step import train_step
 from ..training.task import Task

@@ -15,11 +15,10 @@ from ..tracking.manifest import RunManifest
 from ..tracking.run_directory import is_in_use
 from ..tracking.sinks import Record, read_records
 from ..training import checkpoint, parallel
+from ..training.checkpoint import weights_sha256
 from ..training.device import choose_device
-from ..training.hashing import weights_sha256
 from ..training.parallel import Ranks
-from ..training.request import TrainRequest
-from ..training.resume import check_environment
+from ..training.resume import TrainRequest, check_environment
 from ..training.session import MakeEvaluator, train
 from ..training.task import Task
 

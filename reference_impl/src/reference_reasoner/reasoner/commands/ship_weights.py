@@ -3,10 +3,9 @@
 from typing import Any
 
 from ...engine.errors import RefusedInputError
-from ...engine.evaluation.validation import validation_scores
+from ...engine.evaluation.predictions import validation_scores
 from ...engine.project import Project
-from ...engine.training.checkpoint import load_weights
-from ...engine.training.hashing import weights_sha256
+from ...engine.training.checkpoint import load_weights, weights_sha256
 from ...engine.training.trained_run import OpenRun, open_run
 from ..tasks.puzzles import PuzzleTask
 from ..tasks.shipped import Shipped, ship

@@ -9,7 +9,7 @@ from typing import IO, Any
 from torch import nn
 
 from ...engine.errors import RefusedInputError
-from ...engine.evaluation.validation import validation_scores
+from ...engine.evaluation.predictions import validation_scores
 from ...engine.project import Project, runs_folder
 from ...engine.tracking.run_directory import find_run, list_runs
 from ...engine.training.device import choose_device

@@ -25,8 +25,7 @@ from torch import Tensor
 
 from ...engine.config.fields import require
 from ...engine.data.dataset import Batch, Splits
-from ...engine.data.integrity import sha256_of_arrays
-from ...engine.data.splits import SPLITS, split_fingerprint
+from ...engine.data.splits import SPLITS, sha256_of_arrays, split_fingerprint
 from ...engine.errors import RefusedInputError
 from ...engine.seeding import derive
 from .maze_drawing import (

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ...engine.data.integrity import sha256_of_arrays
+from ...engine.data.splits import sha256_of_arrays
 from ...engine.errors import RefusedInputError, RunFailedError
 from .sudoku_generator import Puzzle, puzzle_at
 from .sudoku_sets import MANIFEST, line_of, puzzle_of, read_puzzles, write_puzzles

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.data.integrity import in_two_splits, verify_checksum
+from ...engine.data.splits import in_two_splits, verify_checksum
 from ...engine.errors import RefusedInputError
 from .sudoku_generator import Puzzle, puzzle_at, strata
 from .sudoku_rules import geometry, geometry_of, parse_line, to_line

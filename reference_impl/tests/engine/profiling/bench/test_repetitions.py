@@ -13,7 +13,7 @@ from reference_reasoner.engine.profiling.bench.gpu_bench import (
     repetition,
     summary,
 )
-from reference_reasoner.engine.profiling.measured import training_step as bench_steps
+from reference_reasoner.engine.profiling.measured import passes as bench_steps
 from reference_reasoner.engine.profiling.measured.machine import Limits
 
 from ...toy.task import ToyTask, toy

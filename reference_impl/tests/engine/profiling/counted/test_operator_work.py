@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import embedding, scaled_dot_product_attention
 
-from reference_reasoner.engine.profiling.counted.operator_work import Call, counted_calls
+from reference_reasoner.engine.profiling.counted.passes import Call, counted_calls
 
 
 def only(action: Callable[[], object]) -> Call:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reference_reasoner.engine.config.fields import overlay
 from reference_reasoner.engine.config.run_config import RunConfig, TrainingConfig
 from reference_reasoner.engine.errors import RefusedInputError
-from reference_reasoner.engine.profiling.counted.activations import saved_activations
+from reference_reasoner.engine.profiling.counted.passes import saved_activations
 from reference_reasoner.engine.profiling.counted.quantities import exact_quantities
 from reference_reasoner.engine.training import checkpoint
 from reference_reasoner.engine.training.task import Task

@@ -7,7 +7,7 @@ import torch
 
 from reference_reasoner.engine.config.fields import overlay
 from reference_reasoner.engine.data.dataset import Batch
-from reference_reasoner.engine.profiling.measured.training_step import (
+from reference_reasoner.engine.profiling.measured.passes import (
     RealStep,
     SyntheticStep,
     benched_step,

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from reference_reasoner.engine.config.fields import overlay
-from reference_reasoner.engine.profiling.measured.inference import (
+from reference_reasoner.engine.profiling.measured.machine import Limits
+from reference_reasoner.engine.profiling.measured.passes import (
     batch_sizes,
     latency,
     out_of_memory,
     throughput,
 )
-from reference_reasoner.engine.profiling.measured.machine import Limits
 
 from ...toy.task import ToyTask, toy
 from ..fakes import FakeClock, FakeMemory, fake_cpu, fake_gpu

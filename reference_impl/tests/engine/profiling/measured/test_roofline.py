@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from reference_reasoner.engine.profiling.counted.operator_work import Call
+from reference_reasoner.engine.profiling.counted.passes import Call
 from reference_reasoner.engine.profiling.measured import roofline
 from reference_reasoner.engine.profiling.measured.machine import NO_NVML, Limits, Machine
 from reference_reasoner.engine.profiling.measured.roofline import (

@@ -6,7 +6,7 @@ import torch
 from reference_reasoner.engine.config.fields import overlay
 from reference_reasoner.engine.data.loader import training_batches
 from reference_reasoner.engine.profiling.measured.machine import Limits, Machine
-from reference_reasoner.engine.profiling.measured.training_step import (
+from reference_reasoner.engine.profiling.measured.passes import (
     SPLIT,
     step_figures,
     trainer,

@@ -26,7 +26,7 @@ from ..measured.machine import (
     sample_ms,
     this_machine,
 )
-from ..measured.training_step import benched_step, input_in_words
+from ..measured.passes import benched_step, input_in_words
 from ..profile_values import Subject, exact_values, header
 from ..tables import repetition_in_words
 from .workloads import Timing, fastest, timings, workload_bounds

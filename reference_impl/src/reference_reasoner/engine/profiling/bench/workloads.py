@@ -22,8 +22,8 @@ from torch import nn
 from ...config.run_config import RunConfig
 from ...training.device import autocast, blocks_of
 from ...training.task import Task, Workload
-from ..measured.inference import call_figures, one_forward_call
 from ..measured.machine import Limits, Machine
+from ..measured.passes import call_figures, one_forward_call
 from ..measured.roofline import DTYPES, measured_ceilings
 from ..model_inputs import example_arguments, moved, untrained_model
 

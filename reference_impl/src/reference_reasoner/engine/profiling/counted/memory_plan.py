@@ -26,7 +26,7 @@ from ...errors import RefusedInputError
 from ...training.device import autocast
 from ...training.task import Task
 from ..model_inputs import example_arguments, repeated, tensors_in
-from .activations import Activations, saved_activations
+from .passes import Activations, saved_activations
 from .quantities import held_bytes, nbytes, optimizer_bytes, state_bytes, trainable, without_memory
 
 OUTPUT_COPIES = 3

@@ -27,7 +27,7 @@ from ...config.run_config import RunConfig
 from ...errors import RefusedInputError
 from ...training.task import Task
 from ..model_inputs import example_arguments, moved, tensors_in
-from .activations import Activations, saved_activations
+from .passes import Activations, saved_activations
 
 ResultT = TypeVar("ResultT")
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ..counted.operator_work import Call, counted_calls
+from ..counted.passes import Call, counted_calls
 from ..counted.quantities import in_short
 from .machine import NO_NVML, Limits, Machine, energy_j, percentile, sample_ms
 

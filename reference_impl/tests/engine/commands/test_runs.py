@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reference_reasoner.engine.tracking.runs_table import runs_table, summary
+from reference_reasoner.engine.commands.runs import runs_table, summary
 
 
 def _run(name: str = "0001", **facts: Any) -> dict[str, Any]:
