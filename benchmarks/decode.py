@@ -102,10 +102,11 @@ def causal_model(preset: str, settings: Sequence[str], seed: int) -> Any:
     from reference_reasoner.engine.config.fields import overlay
     from reference_reasoner.engine.errors import RefusedInputError
     from reference_reasoner.engine.seeding import seed_globals
-    from reference_reasoner.engine.training.trained_run import load_task_type, task_of_preset
+
+    from .reference_project import REFERENCE
 
     try:
-        kind: Any = load_task_type(task_of_preset(preset))
+        kind: Any = REFERENCE.task_type(REFERENCE.task_of_preset(preset))
         config = overlay(kind.presets[preset](), dict(map(setting, settings)), "--set")
     except RefusedInputError as error:
         raise ValueError(str(error)) from error

@@ -15,10 +15,12 @@ from reference_reasoner.engine.studies.comparison import compare
 from reference_reasoner.engine.training.task import Row
 from reference_reasoner.engine.training.trained_run import open_run
 
+from .reference_project import REFERENCE
+
 
 def rows(run: str, weights: Any) -> list[Row]:
     """The predictions of validation, made and stored."""
-    opened = open_run(run)
+    opened = open_run(REFERENCE, run)
     result = evaluate_run(
         opened.task, opened.run_dir, opened.manifest, split="validation", which=weights
     )
@@ -30,7 +32,7 @@ def rows(run: str, weights: Any) -> list[Row]:
 
 def main(runs: list[str]) -> None:
     """Print the comparison; the seeds are those of the runs."""
-    opened = [open_run(run) for run in runs]
+    opened = [open_run(REFERENCE, run) for run in runs]
     seeds = [each.task.config.seed for each in opened]
     outcomes = {
         name: {seed: rows(run, weights) for seed, run in zip(seeds, runs, strict=True)}

@@ -14,16 +14,13 @@ from typing import Any
 
 import safetensors.torch
 import torch
-
 from reference_reasoner.engine.config.sources import Sourced
 from reference_reasoner.engine.profiling.counted.quantities import exact_quantities
 from reference_reasoner.engine.training.checkpoint import load_weights
 from reference_reasoner.engine.training.task import Task
-from reference_reasoner.engine.training.trained_run import (
-    load_task_type,
-    open_run,
-    task_of_preset,
-)
+from reference_reasoner.engine.training.trained_run import open_run
+
+from .reference_project import REFERENCE
 
 MOST_BYTES = 15 * 2**20
 """Of one file of weights."""
@@ -31,7 +28,7 @@ MOST_BYTES = 15 * 2**20
 
 def task_of(preset: str, flags: Sequence[str]) -> Task[Any]:
     """The task as `train --preset PRESET FLAGS` makes it."""
-    kind = load_task_type(task_of_preset(preset))
+    kind = REFERENCE.task_type(REFERENCE.task_of_preset(preset))
     sourced = Sourced(config=kind.config_type()).with_preset(kind.presets[preset](), preset)
     return kind(sourced.with_flags(flags, ()).config)
 
@@ -58,7 +55,7 @@ def plan(preset: str, flags: Sequence[str]) -> dict[str, Any]:
 
 def write_weights(run: str, prefix: Path) -> list[str]:
     """Write the weights in parts, and return their paths."""
-    tensors, _ = load_weights(open_run(run).run_dir, "last")
+    tensors, _ = load_weights(open_run(REFERENCE, run).run_dir, "last")
     parts: list[dict[str, torch.Tensor]] = [{}]
     size = 0
     for name, value in tensors.items():

@@ -32,7 +32,7 @@ from . import ROOT
 from .claims import folder_for_output, machine
 
 PROJECT = ROOT / "reference_impl"
-GPU_BENCH = "reference_reasoner.engine.profiling.bench.gpu_bench"
+REFERENCE = "reference_reasoner"
 ONCE = ("--repetitions", "1", "--require-gpu", "--no-exact")
 TAIL = 2000
 """Characters of a row's output that are kept."""
@@ -55,17 +55,17 @@ class Row:
 ROWS = (
     Row(
         name="grid25m",
-        module=GPU_BENCH,
-        words=("--preset", "grid25m", *ONCE),
-        rehearsal=("--preset", "smoke"),
+        module=REFERENCE,
+        words=("gpu_bench", "--preset", "grid25m", *ONCE),
+        rehearsal=("gpu_bench", "--preset", "smoke"),
         seconds=200,
         folder=PROJECT,
     ),
     Row(
         name="lm25m",
-        module=GPU_BENCH,
-        words=("--preset", "lm25m", *ONCE),
-        rehearsal=("--preset", "recall_smoke"),
+        module=REFERENCE,
+        words=("gpu_bench", "--preset", "lm25m", *ONCE),
+        rehearsal=("gpu_bench", "--preset", "recall_smoke"),
         seconds=140,
         folder=PROJECT,
     ),

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-
 from reference_reasoner.engine.profiling.measured.machine import this_machine
 from reference_reasoner.engine.profiling.measured.passes import Trainer, trainer
 from reference_reasoner.engine.seeding import set_determinism, set_threads

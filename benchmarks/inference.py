@@ -56,11 +56,12 @@ class Case:
 
 def shipped_case(device: torch.device, most: int | None) -> Case:
     """The weights that ship, on the test puzzles that ship; at most so many of them."""
-    from reference_reasoner.engine.training.trained_run import load_task_type
     from reference_reasoner.reasoner.tasks.shipped import shipped_weights
 
+    from .reference_project import REFERENCE
+
     (shipped,) = (each for each in shipped_weights() if each.name == WEIGHTS)
-    kind = load_task_type(shipped.task)
+    kind = REFERENCE.task_type(shipped.task)
     task: Any = kind(kind.presets[shipped.preset]())
     model = task.build_model()
     model.load_state_dict(shipped.tensors())

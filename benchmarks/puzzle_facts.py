@@ -13,7 +13,7 @@ import numpy as np
 from reference_reasoner.reasoner.data.sudoku_generator import Puzzle, is_minimal, puzzle_at
 from reference_reasoner.reasoner.data.sudoku_sets import MANIFEST, SHIPPED, SIZES, read_split
 from reference_reasoner.reasoner.data.sudoku_symmetry import keys
-from tests.data.plain_sudoku import solutions
+from tests.reasoner.data.plain_sudoku import solutions
 
 FRESH = 500
 SEED = 606

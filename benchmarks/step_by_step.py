@@ -15,12 +15,13 @@ from reference_reasoner.reasoner.evaluation.steps import row_to_show
 from reference_reasoner.reasoner.tasks.sudoku import SudokuTask
 
 from .halting_facts import rows_of
+from .reference_project import REFERENCE
 
 
 def main(run: str, weights_sha256: str, file: str) -> None:
     """Print the puzzle, its solution, every answer and how sure the head was of each."""
     row = row_to_show(rows_of(run, weights_sha256))
-    opened = open_run(run)
+    opened = open_run(REFERENCE, run)
     if not isinstance(opened.task, SudokuTask):
         raise SystemExit(f"{run} does not solve Sudokus")
     with Path(file).open("rb") as lines:

@@ -29,10 +29,9 @@ Work = Callable[[], Tensor]
 
 def works(device: torch.device, *, tokens: int, window: int, compiled: bool) -> dict[str, Work]:
     """{way: one call}; all but the last give the same."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
     from reference_reasoner.reasoner.models.attention.window_attention import attend
     from reference_reasoner.reasoner.models.attention.window_mask import sight
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     rows = PREFIX + tokens
     generator = torch.Generator().manual_seed(0)

@@ -94,7 +94,7 @@ def _features(z):
 
 @triton.jit
 def _features_back(z, grad):
-    """`features_backward` of memory_features.py."""
+    """`features_backward` of memory/features.py."""
     gate = tl.sigmoid(z)
     active = z * gate
     inverse = tl.rsqrt(tl.sum(active * active, 0) + 1e-6)
@@ -104,7 +104,7 @@ def _features_back(z, grad):
 
 @triton.jit
 def _written(weights, momentum, at, inputs, error, rate, keep, eta):
-    """A layer's weights after `step_layer` of memory_linear.py, which it leaves in place."""
+    """A layer's weights after `step_layer` of memory/linear.py, which it leaves in place."""
     moved = eta * tl.load(momentum + at) - rate * inputs[:, None] * error[None, :]
     learned = keep * tl.load(weights + at) + moved
     tl.store(momentum + at, moved)

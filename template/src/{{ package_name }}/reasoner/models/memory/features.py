@@ -1,6 +1,6 @@
 """The features of the deep memory's hidden layer, n(phi(z)), and their gradient.
 
-phi is SiLU and n(x) = x / sqrt(|x|^2 + 1e-6); see memory_deep.py for why.
+phi is SiLU and n(x) = x / sqrt(|x|^2 + 1e-6); see deep.py for why.
 """
 
 from torch import Tensor

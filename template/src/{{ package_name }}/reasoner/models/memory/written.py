@@ -3,7 +3,7 @@
 N rows (batch times heads), T tokens, G chunks of C tokens, D input width, V output width. With
 what is kept here a query of token t reads the weights M_t that the memory had just after that
 token, for all tokens at once: no loop over chunks, no solve, no key, value or gate. Notation as
-in memory_gates.py and memory_linear.py.
+in gates.py and linear.py.
 """
 
 from typing import NamedTuple
@@ -90,7 +90,7 @@ def shared(inputs: Tensor, errors: Tensor, start: Tensor, decay: Decay) -> Write
 def writes_of(inputs: Tensor, errors: Tensor, starts: Tensor, gates: Gates, chunk: int) -> Writes:
     """`Writes` of tokens in whole chunks: inputs [N, T, D], errors [N, T, V].
 
-    `starts` [N, G, 2 V, D] are those of the chunks, as memory_chunk.py has them.
+    `starts` [N, G, 2 V, D] are those of the chunks, as cpu/linear_chunk.py has them.
     """
     weights, momentum = starts.mT.chunk(2, -1)
     decay = decay_of(Gates(*(chunked(gate, chunk) for gate in gates)))

@@ -1,7 +1,7 @@
 """All of a set's memory between its projections by a Triton kernel, for inference on a GPU.
 
 B batch, N tokens, W width, H heads, D = W / H head width, F features, K taps. Convolution, SiLU,
-unit length, pooled gates, the inner steps of memory_set.py, the read, and the norm of
+unit length, pooled gates, the inner steps of memory/sets.py, the read, and the norm of
 `NeuralMemory.output`: one kernel an inner step for the gradients, one more for the read. A
 program has a block of tokens of one head of one batch row. What blocks share is the gradients,
 which each leaves for all; a program for all tokens would leave most of a GPU idle at batch 1, and

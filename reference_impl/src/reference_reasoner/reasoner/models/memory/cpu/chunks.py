@@ -1,8 +1,8 @@
 """The exact memories, one chunk after another, with their gradients written out, for CPUs.
 
 The backward pass is a recurrence of its own, from the last chunk to the first; what a chunk does
-stands in memory_chunk.py and memory_deep_chunk.py, and what autograd and torch.compile see of it
-in memory_operators.py. N rows, T tokens that are whole chunks of C; D, F, V key, feature and value
+stands in linear_chunk.py and deep_chunk.py, and what autograd and torch.compile see of it
+in chunk_operator.py. N rows, T tokens that are whole chunks of C; D, F, V key, feature and value
 width. A state is [N, 2 V, D], M and S transposed, one above the other; a deep memory has two,
 [N, 2 F, D] and [N, 2 V, F]. Each of G chunks has its column of `resets`, if there are any.
 

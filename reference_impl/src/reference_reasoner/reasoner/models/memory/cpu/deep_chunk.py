@@ -1,8 +1,8 @@
 """One chunk of the exact deep memory and its gradients, written out, for CPUs.
 
 In the features of W1, which stands still within a chunk, W2 is the linear memory of
-memory_chunk.py. States are [N, 2 F, D] and [N, 2 V, F]: weights and momentum, transposed, one
-above the other. See memory_deep.py.
+linear_chunk.py. States are [N, 2 F, D] and [N, 2 V, F]: weights and momentum, transposed, one
+above the other. See deep.py.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class DeepKept(NamedTuple):
         return [*self.second, *self[1:]]
 
     def written(self, size: int) -> Written:
-        """What later reads need of a chunk of `size` tokens, see memory_by_chunk.py."""
+        """What later reads need of a chunk of `size` tokens, see chunks.py."""
         starts = [self.first.chunk(2, 1)[0], self.second.start]
         return starts, [self.second.pair[:, :size], self.second.errors]
 

@@ -1,11 +1,11 @@
 """One chunk of the exact linear memory and its gradients, written out, for CPUs.
 
-memory_linear.py computes all but the state for all chunks at once: few kernels, as a GPU wants
+linear.py computes all but the state for all chunks at once: few kernels, as a GPU wants
 it, on tensors that no CPU cache holds. Here a chunk's tensors stay in the cache; M and S are
 read and written by one product, and keys and queries read by the same one: a pair [N, 2 C, D]
 is the chunk's keys and below them its queries. The backward pass keeps of each token its error,
 what it read of M_0 and S_0, and its rows of the C x C matrices; of each chunk the state it began
-with. Notation as in memory_gates.py and memory_linear.py; "mix" is scores times spread, what a
+with. Notation as in gates.py and linear.py; "mix" is scores times spread, what a
 write changes in a later read. A state is [N, 2 V, D]: M and S, transposed, one above the other.
 """
 

@@ -1,6 +1,6 @@
 """Products of the memory's gates, chunk by chunk, and their gradients, without autograd.
 
-The quantities are those of `Decay` in memory_gates.py, without theta. A and E are the products of
+The quantities are those of `Decay` in gates.py, without theta. A and E are the products of
 1 - alpha and of eta over tokens j < i <= t; the spread is A E, and what lies before the chunk
 spreads as its first token's write does, times that token's gate. G chunks, N rows, C tokens of a
 chunk. Each token reads twice: its key before its write, what M_{t-1} holds, and its query after

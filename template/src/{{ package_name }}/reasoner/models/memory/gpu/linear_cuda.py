@@ -1,6 +1,6 @@
 """What is sequential in the exact linear memory, as Triton kernels: substitution, and chunks.
 
-The functions are those of memory_sequential.py, in float32; a program has some columns of one
+The functions are those of solve.py, in float32; a program has some columns of one
 matrix, since columns do not know each other. Both kernels go either way by their strides: the
 gradient of each is the same kernel, from the end to the start.
 """

@@ -1,13 +1,13 @@
-"""The memories of memory_by_chunk.py by the C of the folder native/, for compiled models on CPUs.
+"""The memories of cpu/chunks.py by the C of the folder c/, for compiled models on CPUs.
 
 A chunk of one row is a dozen products so small that asking torch for one takes as long as
-computing it; native/ does all chunks of a row in one call, in the cache of one core, and rows side
-by side on as many threads as torch has. Shapes are those of memory_by_chunk.py; C holds a state
-the other way round, see native_arguments.py.
+computing it; the C does all chunks of a row in one call, in the cache of one core, and rows side
+by side on as many threads as torch has. Shapes are those of cpu/chunks.py; C holds a state
+the other way round, see arguments.py.
 
 Tokens come as (q, k, v, rate, log_keep, log_momentum), and of a deep memory inner_rate. Or, with
 `heads`, as (x [B, T, I], matrix [3 W, I], taps [3 W, J], rate ...): projections, queries, keys and
-values are then made chunk by chunk, too, see memory_fused.py.
+values are then made chunk by chunk, too, see whole_layer.py.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def native_forward(
     heads: int = 0,
     logs: bool = True,
 ) -> list[Tensor]:
-    """The results of memory_by_chunk.py, and after them what training needs.
+    """The results of cpu/chunks.py, and after them what training needs.
 
     That is chunks' starts, errors and, with `heads`, the projections [B, T, 3 W]. `logs` says
     whether the gates of the state come as logarithms.

@@ -1,6 +1,6 @@
 /* What a chunk's gates do to old weights and to each token's write, and the gradients of that.
  *
- * As in memory_gates.py, but by recurrence from token to token: products of gates, so that a gate
+ * As in gates.py, but by recurrence from token to token: products of gates, so that a gate
  * of 0 needs no case of its own. M_t = m_t M_0 + c_t S_0 - sum_j spread_tj theta_j u_j, and
  * S_t = s_t S_0 - sum_j moved_tj theta_j u_j. A token's key reads M_{t-1}, its query M_t.
  */

@@ -2,7 +2,7 @@
  *
  * C tokens, D key width, F features, V value width. In the features of W1, which stands still
  * within a chunk, W2 is the linear memory of linear_chunk.h. States are [D, 2 F] and [F, 2 V].
- * Notation as in memory_deep.py and memory_features.py.
+ * Notation as in deep.py and features.py.
  */
 #ifndef DEEP_CHUNK_H
 #define DEEP_CHUNK_H
@@ -40,7 +40,7 @@ static void features_backward(long size, long width, const float *z, const float
 }
 
 /* One token's gradients through slope(z) r (back - u (u . back)): that of `back`, in place of
- * `back`, and that of z, in place of `grad`; see `_through_correction` of memory_deep_chunk.py. */
+ * `back`, and that of z, in place of `grad`; see `_through_correction` of cpu/deep_chunk.py. */
 INLINE void through_correction(long width, const float *z, const float *unit, float inverse,
                                float *back, float *grad) {
     float along = dot(width, unit, back);

@@ -1,4 +1,4 @@
-/* One row's queries, keys and values of some tokens, from projections, as memory_pairs.py has them:
+/* One row's queries, keys and values of some tokens, from projections, as cpu/heads_by_block.py has them:
  * convolved, through SiLU, queries and keys of length 1; and the gradients of that. Notation as in
  * projections.h.
  */

@@ -1,4 +1,4 @@
-/* What memory.c is called with, field by field as in native_arguments.py. */
+/* What memory.c is called with, field by field as in native/arguments.py. */
 #ifndef ARGUMENTS_H
 #define ARGUMENTS_H
 

@@ -1,6 +1,6 @@
 /* One chunk of the exact linear memory of one row, and its gradients.
  *
- * C tokens, D key width, V value width; notation as in memory_linear.py. A state is [D, 2 V]: each
+ * C tokens, D key width, V value width; notation as in linear.py. A state is [D, 2 V]: each
  * row of M and beside it that of S.
  */
 #ifndef LINEAR_CHUNK_H

@@ -1,9 +1,9 @@
-/* The exact memories of memory_by_chunk.py for float32 on CPUs: rows side by side, chunks in turn.
+/* The exact memories of cpu/chunks.py for float32 on CPUs: rows side by side, chunks in turn.
  * Where tokens come before their projections, a chunk's queries, keys and values are made on the way.
  *
  * N rows, T tokens in G chunks of C, D key width, F features (0: a linear memory), V value width;
  * K = F, or D where there are none. States are [N, D, 2 F] and [N, K, 2 V]: weights and, beside
- * each row of them, momentum. memory_native.py builds and calls it, and says what sizes it takes.
+ * each row of them, momentum. native/calls.py builds and calls it, and says what sizes it takes.
  */
 #include "chunk_of_row.h"
 

@@ -1,7 +1,7 @@
 /* Products of small matrices in float32, rows one after another in memory.
  *
  * A tile of the result stays in registers while all of its sums grow. Rows and columns are
- * multiples of 16, as native_library.py's callers see to, so that no tile is cut.
+ * multiples of 16, as native/library.py's callers see to, so that no tile is cut.
  */
 #ifndef PRODUCTS_H
 #define PRODUCTS_H
