@@ -103,7 +103,7 @@ def causal_model(preset: str, settings: Sequence[str], seed: int) -> Any:
     from reference_reasoner.engine.errors import RefusedInputError
     from reference_reasoner.engine.seeding import seed_globals
 
-    from .reference_project import REFERENCE
+    from .project_of_reference import REFERENCE
 
     try:
         kind: Any = REFERENCE.task_type(REFERENCE.task_of_preset(preset))

@@ -15,7 +15,7 @@ from reference_reasoner.engine.studies.comparison import compare
 from reference_reasoner.engine.training.task import Row
 from reference_reasoner.engine.training.trained_run import open_run
 
-from .reference_project import REFERENCE
+from .project_of_reference import REFERENCE
 
 
 def rows(run: str, weights: Any) -> list[Row]:

@@ -20,7 +20,7 @@ from reference_reasoner.engine.training.checkpoint import load_weights
 from reference_reasoner.engine.training.task import Task
 from reference_reasoner.engine.training.trained_run import open_run
 
-from .reference_project import REFERENCE
+from .project_of_reference import REFERENCE
 
 MOST_BYTES = 15 * 2**20
 """Of one file of weights."""

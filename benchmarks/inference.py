@@ -58,7 +58,7 @@ def shipped_case(device: torch.device, most: int | None) -> Case:
     """The weights that ship, on the test puzzles that ship; at most so many of them."""
     from reference_reasoner.reasoner.tasks.shipped import shipped_weights
 
-    from .reference_project import REFERENCE
+    from .project_of_reference import REFERENCE
 
     (shipped,) = (each for each in shipped_weights() if each.name == WEIGHTS)
     kind = REFERENCE.task_type(shipped.task)

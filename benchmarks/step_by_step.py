@@ -15,7 +15,7 @@ from reference_reasoner.reasoner.evaluation.steps import row_to_show
 from reference_reasoner.reasoner.tasks.sudoku import SudokuTask
 
 from .halting_facts import rows_of
-from .reference_project import REFERENCE
+from .project_of_reference import REFERENCE
 
 
 def main(run: str, weights_sha256: str, file: str) -> None:
