@@ -117,7 +117,7 @@ def prepare(place: Place) -> None:
     """Clone, render, and take one puzzle out of the test split."""
     timed(["git", "clone", "--quiet", str(ROOT), str(place.template)], place.folder)
     place.copy(place.project, *REASONER)
-    puzzles = place.project / "src" / PACKAGE / "data" / "puzzles" / "6x6-test.txt"
+    puzzles = place.project / "src" / PACKAGE / "reasoner" / "data" / "puzzles" / "6x6-test.txt"
     puzzle = puzzles.read_text(encoding="ascii").split()[0]
     (place.folder / "one.txt").write_text(f"{puzzle}\n", encoding="ascii")
 

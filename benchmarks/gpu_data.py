@@ -34,7 +34,7 @@ def make(
         return {**check(folder), "made_here": False}
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    shipped = project.folder / "src" / PACKAGE / "data" / "puzzles"
+    shipped = project.folder / "src" / PACKAGE / "reasoner" / "data" / "puzzles"
     known = [shipped / f"{SIDE}-{split}.txt" for split in SPLITS]
     lines = known[0].read_text(encoding="ascii").splitlines()
     counts = {"shipped": len(lines)}

@@ -73,7 +73,9 @@ def run_case(run: str, device: torch.device, most: int | None) -> Case:
     """A run's best weights on the test split of its own data. Raises RefusedInputError."""
     from reference_reasoner.reasoner.commands.solve_weights import trained_weights
 
-    (trained,) = trained_weights(run)
+    from .project_of_reference import REFERENCE
+
+    (trained,) = trained_weights(REFERENCE, run)
     rows = trained.task.size
     name = f"{rows} x {rows} {trained.task.name} test puzzles, {Path(run).name}"
     return _case(name, trained.task, trained.model, trained.threshold, device, most)

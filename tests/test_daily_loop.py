@@ -36,7 +36,7 @@ def pretended(
         run(["git", "commit", "--quiet", "--allow-empty", "--message", "one"], last)
         return 1.0, 1.0
     if "copy" in words:
-        puzzles = last / "src" / "my_experiment" / "data" / "puzzles"
+        puzzles = last / "src" / "my_experiment" / "reasoner" / "data" / "puzzles"
         puzzles.mkdir(parents=True)
         (puzzles / "6x6-test.txt").write_text("12.4 1234 0 -\n", encoding="ascii")
         return (4.0, 4.0) if "--data" in words else (3.0, 3.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from .reference import FOLDER
 from .rendering import ROOT
 
-PUZZLES = FOLDER / "src" / "reference_reasoner" / "data" / "puzzles"
+PUZZLES = FOLDER / "src" / "reference_reasoner" / "reasoner" / "data" / "puzzles"
 RELABELLED = str.maketrans("123456789", "312897645")
 
 
