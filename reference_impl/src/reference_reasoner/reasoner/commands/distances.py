@@ -11,7 +11,7 @@ from ...engine.project import Project
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Score the run that `argv` names at several gaps and print the table."""
+    """Score a run on recall at several gaps (distances to remember over) and print the table."""
     parser = Parser(
         "distances",
         description="Score a run on recall with other gaps between a value and its query, on "
@@ -48,7 +48,7 @@ def _gaps(parser: Parser, text: str) -> list[int]:
 
 
 def _measured(project: Project, run: str, gaps: list[int] | None) -> list[dict[str, Any]]:
-    """One line a gap. Raises RefusedInputError for a run of another task."""
+    """Score recall at each gap, a line each. Raises RefusedInputError for a run of another task."""
     from ...engine.errors import RefusedInputError
     from ...engine.training.trained_run import load_model, open_run
     from ..tasks.recall import RecallTask

@@ -12,7 +12,7 @@ from ...engine.project import Project
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Write the file that `argv` names."""
+    """Generate the Sudoku puzzles that `argv` asks for, into the file that it names."""
     parser = Parser(
         "generate",
         description="Make Sudoku puzzles with one solution, none equivalent to another. The same "
@@ -73,7 +73,7 @@ def _cores() -> int:
 
 
 class _Progress:
-    """One line on a terminal; nothing elsewhere."""
+    """Progress of making puzzles: one line on a terminal; nothing elsewhere."""
 
     def __init__(self, total: int) -> None:
         self.total = total

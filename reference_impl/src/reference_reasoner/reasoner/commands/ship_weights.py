@@ -12,7 +12,7 @@ from ..tasks.shipped import Shipped, ship
 
 
 def ship_run(project: Project, run: str, name: str | None) -> Shipped:
-    """Ship the best weights of `run` under `name`, by default that of its preset.
+    """Copy the best weights of `run` into the package as `name`, by default its preset's.
 
     Raises RefusedInputError for a run that is not finished, is not on puzzles, or whose model is
     not that of its preset: nobody could build it without the run.

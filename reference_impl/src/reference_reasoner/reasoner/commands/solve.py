@@ -64,7 +64,7 @@ def main(argv: Sequence[str], project: Project) -> int:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file, or a copy of what comes out of a pipe: it is read twice."""
+    """Open the file of puzzles, or a copy of what comes out of a pipe: it is read twice."""
     try:
         file = path.open("rb")
     except OSError as error:
@@ -83,7 +83,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _results(path: Path | None) -> Iterator[Any]:
-    """A function that keeps one result; the file appears whole or not at all."""
+    """Open the output file of solved puzzles: a function that keeps one; whole or not at all."""
     if path is None:
         yield lambda result: None
         return
@@ -137,7 +137,7 @@ def _flush(
     totals: Totals,
     keep: Any,
 ) -> None:
-    """Solve what waits, each size at once, and tell of it in the order of the file."""
+    """Solve the puzzles that wait, each size at once, and print them in the file's order."""
     from ..tasks.solving import attempt
 
     if waiting and not totals.tried:
@@ -164,7 +164,7 @@ def _flush(
 
 
 def _shown(number: int, result: "Attempt", task: "PuzzleTask[Any]") -> str:
-    """One line of a result; below it the grid on a terminal, or where a line cannot hold it."""
+    """Show a solved puzzle as a line; below it the grid, on a terminal or if no line holds it."""
     told = f"{result.steps} steps  confidence {result.confidence:.3f}  {result.seconds:.3f} s"
     if result.solution is None:
         return f"line {number}: not solved  {told}"

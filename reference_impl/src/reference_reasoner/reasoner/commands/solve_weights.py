@@ -21,7 +21,7 @@ from ..tasks.solving import BatchSolver
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A model in eval mode, and what goes with it."""
+    """Trained weights to solve puzzles with: a model in eval mode, its task and its threshold."""
 
     task: PuzzleTask[Any]
     model: nn.Module
@@ -34,12 +34,12 @@ class Trained:
 
     @cached_property
     def solver(self) -> BatchSolver:
-        """What solves all batches: it keeps what it has recorded on a GPU."""
+        """The solver of all batches with these weights: it keeps what it has recorded on a GPU."""
         return BatchSolver(self.model)
 
     @property
     def max_steps(self) -> int:
-        """Supervision steps after which it stopped in training."""
+        """Supervision steps after which these weights' model stopped in training."""
         return self.task.reasoner.halting.max_steps
 
 
@@ -63,7 +63,7 @@ class Source:
 
 
 def sources(project: Project, run: str | None) -> list[Source]:
-    """What `run` names; by default every run on puzzles, the newest first, and then what ships.
+    """List weights that can solve: `run`; by default all runs on puzzles, then what ships.
 
     Raises RefusedInputError where there is nothing, and for a run on something else.
     """
@@ -121,7 +121,7 @@ def _undoable(
     wanted: Collection[int],
     able: Collection[int],
 ) -> str:
-    """What a person can do about a file of such sizes, where the weights do others."""
+    """Say what to do about a file with puzzle sizes that no weights can solve."""
     own = {k: task_type.presets[k] for k in project.presets_of(task_type.name)}
     presets = [name for name, preset in own.items() if task_type(preset()).size in wanted]
     train = f"train a preset of that size ({', '.join(presets) or 'there is none yet'})"
@@ -142,7 +142,7 @@ def _listed(sizes: Collection[int]) -> str:
 
 
 def _of_runs(project: Project) -> list[Source]:
-    """Of all below runs/ that are on puzzles and have been scored, the newest first."""
+    """List the runs below runs/ whose weights may solve puzzles and were scored, newest first."""
     found = []
     for facts in reversed(list_runs(runs_folder())):
         sizes = (facts.get("task_facts") or {}).get("sizes")
@@ -156,7 +156,7 @@ def _of_runs(project: Project) -> list[Source]:
 
 
 def _named(project: Project, name: str) -> Source:
-    """A run, or else weights that ship."""
+    """Find the weights to solve with by name: a run's, or else weights that ship."""
     try:
         path = str(find_run(name))
     except RefusedInputError as error:

@@ -13,7 +13,7 @@ from .maze_rules import (
 
 
 def carve(rooms: int, random: Random) -> str:
-    """The characters of a perfect maze of `rooms` x `rooms`, without start and goal.
+    """Carve a random perfect maze, as characters, of `rooms` x `rooms`, without start and goal.
 
     Depth-first: from the newest room go on to an unvisited neighbour, or back where there is
     none. Its corridors are long, and its paths longer than those of a tree drawn uniformly.
@@ -46,12 +46,12 @@ def carve(rooms: int, random: Random) -> str:
 
 
 def random_room(rooms: int, random: Random) -> int:
-    """The cell of a room, each as likely as another."""
+    """Draw the cell of a maze's room, each as likely as another."""
     row, column = below(rooms, random), below(rooms, random)
     return (2 * row + 1) * (2 * rooms + 1) + 2 * column + 1
 
 
 def below(end: int, random: Random) -> int:
-    """A whole number from 0 to `end` - 1."""
+    """Draw a whole number from 0 to `end` - 1, for carving a maze."""
     # random() alone is promised to stay the same in later versions of Python
     return int(random.random() * end)

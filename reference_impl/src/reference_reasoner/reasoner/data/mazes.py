@@ -150,18 +150,20 @@ def split_of(text: str) -> Split:
 
 
 def tokens_of(text: str) -> Tensor:
-    """The token ids of a maze's or solution's characters, int64 [T]."""
+    """Encode a maze's or solution's characters as token ids, int64 [T]."""
     return torch.tensor([1 + ALPHABET.index(character) for character in text])
 
 
 def characters_of(tokens: Iterable[int]) -> str:
-    """The characters of token ids; `?` for padding, which stands for no character."""
+    """Decode token ids to a maze's characters; `?` for padding, which stands for no character."""
     return "".join(("?" + ALPHABET)[token] for token in tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mazes:
-    """One split. An example: `tokens` and `labels` int64 [T], `example_id` int64.
+    """One split of mazes that are drawn at random.
+
+    An example: `tokens` and `labels` int64 [T], `example_id` int64.
 
     The labels are the solution, all cells of it. Without a generator example i is a function of
     (seed, split, i) alone; with one it is drawn from that.
@@ -221,7 +223,7 @@ def _example(number: int, maze: Maze) -> Batch:
 
 
 def load_maze_splits(config: MazeDataConfig) -> Splits:
-    """The three splits; nothing is downloaded or stored.
+    """Make the three splits of mazes; nothing is downloaded or stored.
 
     Raises RefusedInputError where the config leaves a split without a maze.
     """

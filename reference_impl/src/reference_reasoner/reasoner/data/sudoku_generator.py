@@ -22,7 +22,7 @@ MIXED_FROM = {4: 5, 6: 8}
 
 @dataclass(frozen=True, kw_only=True)
 class Puzzle:
-    """A puzzle and what is known of it."""
+    """A generated Sudoku and what is known of it: solution, guesses, whether it is minimal."""
 
     puzzle: bytes
     """Its cells; 0 is empty."""
@@ -65,7 +65,7 @@ BY_GUESSES = {
 
 
 def strata(side: int, name: str) -> tuple[Stratum, ...]:
-    """The strata that puzzle 0, 1, 2, ... take in turn.
+    """The strata of difficulty that generated puzzles 0, 1, 2, ... take in turn.
 
     `minimal`; `blanks:N`, N blanks and more digits than needed; for 9 x 9 `guesses:0`,
     `guesses:1-4`, `guesses:5+`, which are minimal, and `mixed`, these three in turn. Smaller
@@ -121,7 +121,7 @@ def is_minimal(puzzle: bytes) -> bool:
 
 
 def _needed(puzzle: bytearray, cell: int) -> bool:
-    """Whether there is a solution with another digit in `cell`; `puzzle` stays as it is."""
+    """Whether a clue is needed: a solution with another digit in `cell` exists without it."""
     tables = solver(geometry_of(puzzle).side)
     digit = puzzle[cell]
     puzzle[cell] = 0

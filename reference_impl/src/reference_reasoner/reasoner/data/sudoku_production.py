@@ -44,7 +44,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a file is to hold."""
+    """What a file of puzzles that is produced is to hold: side, stratum, number, seed."""
 
     side: int
     stratum: str
@@ -89,7 +89,7 @@ def keys_of_files(paths: list[Path], side: int) -> frozenset[int]:
 def produce(
     request: Request, path: Path, processes: int, progress: Progress = lambda done: None
 ) -> int:
-    """Write the file at `path`; returns how many of its puzzles had been made before.
+    """Produce a file of puzzles in several processes; how many had been made before.
 
     `progress` is told the number of puzzles after every block. Raises RefusedInputError for a
     file that this request did not write or another process is writing, and RunFailedError where
@@ -117,7 +117,7 @@ def produce(
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    """manifest.json beside `path`, or the beginning of one."""
+    """Read manifest.json beside a produced file, or begin one."""
     place = path.with_name(MANIFEST)
     try:
         found = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
@@ -127,7 +127,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _finish(path: Path, request: Request, puzzles: list[Puzzle], manifest: dict[str, Any]) -> None:
-    """The manifest first: a file without an entry would be taken for somebody else's."""
+    """Finish a produced file, the manifest first: without an entry it would seem foreign."""
     complete, entered = path.with_name(path.name + ".tmp"), path.with_name(MANIFEST + ".tmp")
     try:
         manifest["sha256"][path.name] = write_puzzles(complete, puzzles)
@@ -142,7 +142,7 @@ def _finish(path: Path, request: Request, puzzles: list[Puzzle], manifest: dict[
 
 @contextmanager
 def _held(part: Path) -> Iterator[BinaryIO]:
-    """The unfinished file, for this process only."""
+    """Lock the unfinished file of puzzles, for this process only."""
     try:
         file = part.open("a+b")
     except OSError as error:
@@ -161,7 +161,7 @@ def _held(part: Path) -> Iterator[BinaryIO]:
 
 
 def _begun(file: BinaryIO, request: Request, part: Path) -> list[Puzzle]:
-    """The puzzles that are there; a line that was not finished is cut off."""
+    """Read the puzzles that an interrupted production left; an unfinished line is cut off."""
     header = (json.dumps(request.facts()) + "\n").encode("ascii")
     file.seek(0)
     content = file.read()
@@ -187,7 +187,7 @@ def _begun(file: BinaryIO, request: Request, part: Path) -> list[Puzzle]:
 def _go_on(
     file: BinaryIO, request: Request, puzzles: list[Puzzle], processes: int, progress: Progress
 ) -> None:
-    """Append to `puzzles` and to the file until there are enough."""
+    """Go on producing puzzles: append to `puzzles` and to the file until there are enough."""
     taken = request.exclude | frozenset(keys_of(puzzles, request.side))
     seen = set(taken)
     last_new = puzzles[-1].index if puzzles else -1
@@ -213,13 +213,13 @@ def _go_on(
 
 
 def draw_block(side: int, stratum: str, seed: int, first: int) -> Block:
-    """BLOCK puzzles from index `first` on, with their keys."""
+    """Generate a block of BLOCK puzzles from index `first` on, with their keys."""
     drawn = [puzzle_at(seed, side, stratum, index) for index in range(first, first + BLOCK)]
     return list(zip(drawn, keys_of(drawn, side), strict=True))
 
 
 def blocks(request: Request, first: int, processes: int) -> Generator[Block, None, None]:
-    """All blocks from index `first` on, in order, without end; closing it ends the processes."""
+    """Produce puzzles in blocks from index `first` on, endlessly; closing it ends the processes."""
     words = (request.side, request.stratum, request.seed)
     starts = count(first, BLOCK)
     if processes == 1:

@@ -35,7 +35,7 @@ class Geometry:
         """The cells that must differ from each cell."""
 
     def box_of(self, cell: int) -> int:
-        """The box of a cell, numbered row by row."""
+        """The Sudoku box of a cell; boxes are numbered row by row."""
         row, column = divmod(cell, self.side)
         boxes_in_a_row = self.side // self.box_columns
         return row // self.box_rows * boxes_in_a_row + column // self.box_columns
@@ -68,7 +68,7 @@ class Geometry:
 
 @cache
 def geometry(side: int) -> Geometry:
-    """The one Geometry of a side."""
+    """The one Sudoku Geometry of a side, made once."""
     return Geometry(side)
 
 
@@ -86,7 +86,7 @@ def _side(length: int) -> int:
 
 
 def parse_line(text: str) -> bytes:
-    """The grid that a line holds; `.` and `0` are empty cells, space around it is ignored.
+    """Parse a Sudoku grid from a line; `.` and `0` are empty cells, space around it is ignored.
 
     Raises ValueError for a length without a side and for a character that is no cell; the
     message says which. Whether the digits keep the rules is not asked here.
@@ -103,5 +103,5 @@ def parse_line(text: str) -> bytes:
 
 
 def to_line(grid: bytes) -> str:
-    """The text of a grid, with `.` for an empty cell."""
+    """Format a Sudoku grid as a line of text, with `.` for an empty cell."""
     return "".join(str(digit) if digit else EMPTY for digit in grid)

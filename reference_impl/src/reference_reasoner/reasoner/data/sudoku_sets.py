@@ -36,7 +36,7 @@ SIZES: Mapping[int, Mapping[str, int]] = {
 
 
 def make_set(side: int, sizes: Mapping[str, int], seed: int = SEED) -> dict[str, list[Puzzle]]:
-    """{split: puzzles} of all strata in turn, none of which is in two splits."""
+    """Make a set of Sudokus, {split: puzzles}: all strata in turn, none in two splits."""
     made: dict[str, list[Puzzle]] = {}
     seen: set[int] = set()
     for split, count in sizes.items():
@@ -54,7 +54,7 @@ def make_set(side: int, sizes: Mapping[str, int], seed: int = SEED) -> dict[str,
 
 
 def _of_turn(seed: int, side: int, split: str, turn: int, index: int) -> Puzzle:
-    """Draw `index` of the split, of the stratum whose turn it is."""
+    """Generate draw `index` of a split, of the stratum whose turn it is."""
     strata_in_turn = len(strata(side, "mixed"))
     # an own run of indices for each split, in which the stratum of a turn comes again and again
     start = {"test": 0, "validation": 1, "train": 2}[split] * 10_000_000
@@ -74,7 +74,7 @@ def _solution_keys(puzzles: Sequence[Puzzle]) -> NDArray[np.uint64]:
 
 
 def write_sets(folder: Path, sizes: Mapping[int, Mapping[str, int]]) -> None:
-    """Write all splits and the manifest into `folder`."""
+    """Write all splits of a Sudoku set and its manifest into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     sums, overlap = {}, {}
     for side, splits in sizes.items():
@@ -93,7 +93,7 @@ def write_sets(folder: Path, sizes: Mapping[int, Mapping[str, int]]) -> None:
 
 
 def line_of(puzzle: Puzzle) -> str:
-    """The line of one puzzle, without its end."""
+    """Format one puzzle of a Sudoku set as a line, without its end."""
     minimal = "m" if puzzle.minimal else "-"
     return f"{to_line(puzzle.puzzle)} {to_line(puzzle.solution)} {puzzle.guesses} {minimal}"
 
@@ -115,7 +115,7 @@ def puzzle_of(line: str, index: int = 0) -> Puzzle:
 
 
 def read_puzzles(path: Path) -> list[Puzzle]:
-    """All puzzles of a file. Raises RefusedInputError naming the line that is none."""
+    """Read a Sudoku set's file. Raises RefusedInputError naming a line that is no puzzle."""
     found = []
     try:
         lines = path.read_text(encoding="ascii").splitlines()
@@ -200,7 +200,7 @@ def name_of(side: int, split: str) -> str:
 def _in_several(
     marks: NDArray[np.uint64], splits: Mapping[str, NDArray[np.int64]]
 ) -> NDArray[np.int64]:
-    """Indices of the puzzles whose mark is in more than one split."""
+    """Indices of the puzzles whose mark is in more than one split of the set."""
     of_splits = np.concatenate([np.unique(marks[indices]) for indices in splits.values()])
     values, counts = np.unique(of_splits, return_counts=True)
     return np.flatnonzero(np.isin(marks, values[counts > 1]))

@@ -22,7 +22,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Symmetry:
-    """One symmetry of grids of one side."""
+    """One symmetry of Sudoku grids of one side: orders of rows and columns, relabelled digits."""
 
     cells: Tensor
     """int64 [cells]: where the content of each cell is taken from."""
@@ -49,7 +49,7 @@ def random_symmetry(side: int, generator: torch.Generator) -> Symmetry:
 
 
 def transform(grids: Tensor, generator: torch.Generator) -> Tensor:
-    """One random symmetry on all; integers [N, cells] in [0, side], int64 [N, cells] come back."""
+    """Apply one random symmetry to grids, integers [N, cells] in [0, side]; int64 [N, cells]."""
     return random_symmetry(geometry_side(grids), generator).apply(grids)
 
 
@@ -107,7 +107,7 @@ def _keys_of_block(grids: NDArray[np.uint8], side: int, solved: bool) -> Colours
 
 
 def _refined(grids: NDArray[np.uint8], side: int, solved: bool) -> Colours:
-    """Keys of grids [N, side, side], rows and columns held apart."""
+    """Refine the symmetry-invariant keys of grids [N, side, side], rows and columns apart."""
     given = (grids > 0).astype(np.uint64)
     if not solved:
         return _refine(grids, given, side)

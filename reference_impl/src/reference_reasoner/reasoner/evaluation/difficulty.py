@@ -24,7 +24,7 @@ GUESSES = {"0": (0, 0), "1_to_4": (1, 4), "5_up": (5, np.inf)}
 
 
 def accuracy_apart(rows: Sequence[Row], right: NDArray[np.bool_]) -> dict[str, float]:
-    """`accuracy_minimal`, the share of the minimal rows that is `right` [N].
+    """Accuracy on minimal, the most difficult rows: `accuracy_minimal`, `right` [N] of them.
 
     Nothing where all rows are minimal or none is: that would be `accuracy` again, or no number.
     """
@@ -35,7 +35,7 @@ def accuracy_apart(rows: Sequence[Row], right: NDArray[np.bool_]) -> dict[str, f
 
 
 def accuracy_by_guesses(rows: Sequence[Row]) -> dict[str, float]:
-    """`accuracy_guesses_0`, `_1_to_4` and `_5_up`: the share of those rows that is right.
+    """Accuracy by the guesses that a row needs: `accuracy_guesses_0`, `_1_to_4`, `_5_up`.
 
     A row's `slices["guesses"]` is a number. A stratum without rows has no score, and there is
     none at all where one stratum has every row: that would be `accuracy` again.

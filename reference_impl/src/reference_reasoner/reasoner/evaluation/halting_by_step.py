@@ -20,7 +20,7 @@ IN_DOUBT = (0.2, 0.8)
 
 
 def step_scores(rows: Sequence[Row]) -> dict[str, float]:
-    """`later_than_first` and, where steps are in doubt, `calibration_error_in_doubt`.
+    """Score the halting head step by step: `later_than_first`, `calibration_error_in_doubt`.
 
     The former is the share of the items that full depth solves whose first right step is not the
     first; 0.0 if there are none. The latter is the expected calibration error over ten bins (Guo

@@ -23,7 +23,7 @@ PADDING_COLOUR = "#c8ccd0"
 
 
 def maze_steps_section(rows: Sequence[Row], folder: Path) -> ReportSection:
-    """The hardest maze that was solved, or the hardest one where none was, step by step.
+    """Report a maze solved step by step: the hardest that was solved, or the hardest one.
 
     A row's output has the text of the `puzzle` and, in `answers`, of every step's answer at full
     depth; cells that the puzzle and its solution do not have so are crossed. Raises

@@ -24,7 +24,7 @@ DIGIT_POINTS = 82
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnSudoku:
-    """A puzzle and its solution; cells row by row, 0 an empty one."""
+    """A Sudoku to draw, with its solution; cells row by row, 0 an empty one."""
 
     puzzle: Sequence[int]
     solution: Sequence[int]
@@ -39,7 +39,7 @@ class DrawnSudoku:
         return digit not in (0, self.solution[cell])
 
     def draw(self, grid: Sequence[int], axes: Any) -> None:
-        """`grid`, with the given digits of the puzzle bold where they were kept."""
+        """Draw a Sudoku grid, with the given digits of the puzzle bold where they were kept."""
         side = self.side
         for cell, digit in enumerate(grid):
             row, column = divmod(cell, side)
@@ -69,7 +69,7 @@ class DrawnSudoku:
 def sudoku_steps_section(
     model: RecursiveReasoner, rows: Sequence[Row], examples: Dataset, folder: Path
 ) -> ReportSection:
-    """The hardest puzzle that was solved, or the hardest one where none was, step by step.
+    """Report a Sudoku solved step by step: the hardest that was solved, or the hardest one.
 
     `rows` are predictions of `examples`. The answers are asked of the `model`, which is in eval
     mode and gives them at full depth. Raises ValueError for no rows.
@@ -100,6 +100,6 @@ def sudoku_steps_section(
 
 
 def _example_of(row: Row, examples: Dataset) -> Batch:
-    """The example that the row predicts."""
+    """Find the Sudoku example that a stored row predicts."""
     found = (examples.example(index, None) for index in range(len(examples)))
     return next(example for example in found if int(example["example_id"]) == row.example_id)

@@ -14,7 +14,7 @@ from .trm_wrapper import Net
 
 
 class Backbone(nn.Module):
-    """x [B, P + T, W] -> [B, P + T, W]; `positions` is P + T where blocks mix over positions."""
+    """The backbone, a stack of blocks: x [B, P + T, W] -> same; mixing wants `positions`, P + T."""
 
     def __init__(self, config: BackboneConfig, positions: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         return x, tuple(kept)
 
     def recursion(self, prefix: int, documents: Tensor | None, layout: Layout | None) -> Net:
-        """What one latent recursion applies; its first application is the one that may write."""
+        """The network that one latent recursion applies; its first application may write."""
         if not self.writes_once:
             return lambda x: self(x, prefix, documents, layout)
         written: tuple[Written, ...] = ()

@@ -21,7 +21,7 @@ ROW_BY_ROW = {"memory_format": torch.contiguous_format}
 
 
 class BlockCache(NamedTuple):
-    """Written in place: no tensor of it is allocated anew."""
+    """Cache of one block while decoding: attention's and the memory's, written in place."""
 
     attention: AttentionCache
     memory: MemoryCache | QueryCache | None
@@ -77,7 +77,7 @@ def take_token(
 
 
 def _owned(cache: MemoryCache) -> MemoryCache:
-    """The same numbers in tensors of their own, which can be written in place."""
+    """Copy a cache's numbers into tensors of their own, which can be written in place."""
     state = type(cache.state)(*(each.clone(**ROW_BY_ROW) for each in cache.state))
     return MemoryCache(state, cache.tail.clone(**ROW_BY_ROW))
 

@@ -26,7 +26,7 @@ from .memory.written import Written
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """Size and form of the network that the recursion applies."""
+    """Config of the backbone, the network that the recursion applies: its size and form."""
 
     width: int = 64
     """Numbers a token is represented by."""
@@ -70,7 +70,7 @@ class BackboneConfig:
             self._check_parts()
 
     def _check_parts(self) -> None:
-        """What attention and memory ask for; here, so that nothing begins with less."""
+        """Check what attention and memory ask of a block's sizes, before any is built."""
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(
                 "model.backbone.width must be an even multiple of model.backbone.heads, "
@@ -92,7 +92,7 @@ class BackboneConfig:
 
 
 class MemoryGate(nn.Module):
-    """Attention y and memory m, each [B, T, W], joined for tokens x [B, T, W].
+    """The gate of MAG: attention y and memory m, [B, T, W] each, joined for tokens x.
 
     convex: g n(y) + (1 - g) n(m), one g in (0, 1) a head, from x. multiply: n(y) sigmoid(n(m)),
     as Titans has it; it cannot add what attention lacks. n is rms with a learned gain.
@@ -131,7 +131,7 @@ class MemoryGate(nn.Module):
 
 
 class MagBlock(nn.Module):
-    """x [B, P + T, W] -> [B, P + T, W]: window attention beside memory, a gate, SwiGLU."""
+    """The MAG block, x [B, P + T, W] -> same: window attention beside memory, a gate, SwiGLU."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()

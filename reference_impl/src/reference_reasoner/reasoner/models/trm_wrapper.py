@@ -23,7 +23,7 @@ found out."""
 
 
 class States(NamedTuple):
-    """The embedded answer and the latent reasoning, each [B, T, W]."""
+    """The two states of TRM's recursion: embedded answer, latent reasoning, [B, T, W]."""
 
     answer: Tensor
     latent: Tensor
@@ -35,7 +35,7 @@ class States(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RecursionConfig:
-    """How often the network is applied in one supervision step."""
+    """Config of TRM's recursion: how often the network is applied in a supervision step."""
 
     latent_steps: int = 6
     """n: updates of the latent before each update of the answer."""

@@ -27,7 +27,7 @@ class Course:
     """[S, B], what the halting head says, as a probability."""
 
     def output(self, labels: Tensor, row: int, taken: int) -> dict[str, Any]:
-        """The output of a stored row that stopped at step `taken`, from 0.
+        """Output of one row over its course of steps, stopped at step `taken`, from 0.
 
         It holds the answer at the labelled positions, the steps taken, the first step that was
         right, and what the head said at each step.
@@ -50,7 +50,7 @@ def full_course(
     steps: int,
     is_right: Callable[[Tensor, Tensor], Tensor],
 ) -> Course:
-    """Let `reasoner` take all `steps`; `is_right(logits, labels)` is bool [B]."""
+    """Follow the full course of all `steps`; `is_right(logits, labels)` is bool [B]."""
     seen = [
         (step.logits.argmax(-1), is_right(step.logits, batch["labels"]), step.halting.sigmoid())
         for step in reasoner.at_depth(batch["tokens"], steps, batch.get("documents"))
@@ -69,7 +69,7 @@ def stops(course: Course, threshold: float, *, never: bool) -> Tensor:
 
 
 def asked_of(labels: Tensor, row: int, tokens: Tensor) -> list[int]:
-    """Those of `tokens` [T] that row `row` of `labels` [B, T] asks for."""
+    """The answers that row `row` of `labels` [B, T] asks for, out of `tokens` [T]."""
     asked: list[int] = tokens[labels[row] != IGNORED].tolist()
     return asked
 

@@ -43,7 +43,7 @@ ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
 
 class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
-    """What every task of the reasoner shares; subclasses give data, model and their scores.
+    """Deep supervision, shared by every task of the reasoner; subclasses give data, model, scores.
 
     Their config has a field `model` of type ReasonerConfig.
     """
@@ -77,7 +77,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         return config
 
     def begin(self, carry: Carry | None, candidates: Batch) -> tuple[Batch, Carry | None]:
-        """Keep the rows that have not halted, and take candidates for the others.
+        """Begin a supervision step: keep rows that have not halted, take candidates for the others.
 
         The carry holds a row's own data (`data.<name>`), its states `answer` and `latent`
         [B, P + T, W], its `steps` so far, the `minimum` that exploration asks of it, whether it
@@ -116,7 +116,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
         return drawn.to(carry["steps"].device)
 
     def _empty_carry(self, candidates: Batch) -> Carry:
-        """As if every row had just halted; the states are set when the model is at hand."""
+        """The empty carry of deep supervision: as if every row had just halted."""
         tokens = candidates["tokens"]
         rows, config = len(tokens), self.reasoner
         shape = (rows, config.persistent_tokens + tokens.shape[1], config.backbone.width)
@@ -232,7 +232,7 @@ class DeepSupervisionTask(Task[ConfigT], Generic[ConfigT]):
     def inspection_sections(
         self, model: nn.Module, rows: Sequence[Row], examples: Dataset, folder: Path
     ) -> list[ReportSection]:
-        """The gate, and how much surprises the memory, by layer."""
+        """Inspect any reasoner's memory: the gate, and how much surprises the memory, by layer."""
         size = self.config.evaluation.batch_size
         return memory_sections(reasoner_of(model), examples, folder, batch_size=size)
 

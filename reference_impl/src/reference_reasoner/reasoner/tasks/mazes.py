@@ -60,7 +60,7 @@ SMOKE = ReasonerConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class MazeConfig(RunConfig):
-    """Everything a run on mazes is told."""
+    """Config of a run on mazes: data, model, training."""
 
     data: MazeDataConfig = MazeDataConfig()
     model: ReasonerConfig = SMALL
@@ -74,7 +74,7 @@ class MazeConfig(RunConfig):
 
 
 class MazeTask(PuzzleTask[MazeConfig]):
-    """Every cell of the solution; right is a maze whose path is exact."""
+    """The task of mazes: every cell of the solution; right is a maze whose path is exact."""
 
     name = "mazes"
     config_type = MazeConfig

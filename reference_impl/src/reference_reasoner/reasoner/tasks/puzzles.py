@@ -16,7 +16,7 @@ from .deep_supervision import ConfigT, DeepSupervisionTask
 
 
 class PuzzleTask(DeepSupervisionTask[ConfigT], Generic[ConfigT]):
-    """Puzzles as text in, solutions as text out; rules, not labels, say what a solution is."""
+    """A task on puzzles: text in, solutions as text out; rules, not labels, judge them."""
 
     form: ClassVar[str]
     """How a file must be written, as an error puts it."""
@@ -33,15 +33,15 @@ class PuzzleTask(DeepSupervisionTask[ConfigT], Generic[ConfigT]):
 
     @abstractmethod
     def given(self, file: IO[bytes]) -> Iterator[Given]:
-        """Every puzzle of a file, of any size, and every place that holds none."""
+        """Read a file of puzzles of any size, and the places that hold none."""
 
     @abstractmethod
     def tokens(self, puzzle: str) -> list[int]:
-        """The model's input for a puzzle of its size."""
+        """Encode a puzzle as the model's input tokens."""
 
     @abstractmethod
     def answer(self, tokens: Sequence[int]) -> str:
-        """What the model's answer reads like; padding is no part of any solution."""
+        """Decode the model's answer to a puzzle as text; padding is no part of any solution."""
 
     @abstractmethod
     def is_solution(self, puzzle: str, answer: str) -> bool:

@@ -64,7 +64,7 @@ LM25M = ReasonerConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class RecallConfig(RunConfig):
-    """Everything a run on recall is told."""
+    """Config of a run on recall: data, model, training."""
 
     data: RecallDataConfig = RecallDataConfig()
     model: ReasonerConfig = TINY
@@ -79,7 +79,7 @@ class RecallConfig(RunConfig):
 
 
 class RecallTask(DeepSupervisionTask[RecallConfig]):
-    """Each queried key's value, at the position of the query."""
+    """The task of associative recall: each queried key's value, at the query's position."""
 
     name = "recall"
     config_type = RecallConfig

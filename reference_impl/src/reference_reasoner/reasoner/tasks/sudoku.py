@@ -32,7 +32,7 @@ from .sudoku_presets import ABLATIONS, PRESETS, SudokuConfig
 
 
 class SudokuTask(PuzzleTask[SudokuConfig]):
-    """Every cell of the solution, from the given ones."""
+    """The task of Sudoku: every cell of the solution, from the given ones."""
 
     name = "sudoku"
     config_type = SudokuConfig

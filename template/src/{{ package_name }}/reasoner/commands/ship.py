@@ -8,7 +8,7 @@ from ...engine.project import Project
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Ship the best weights of the run that `argv` names, and print where they are."""
+    """Run the command `ship`: put a run's best weights into the package and print where."""
     parser = Parser(
         "ship",
         description="Put the best weights of a run on puzzles into the package, with their sizes, "

@@ -47,7 +47,7 @@ class Maze:
 
 @cache
 def neighbours(size: int) -> tuple[tuple[int, ...], ...]:
-    """For each cell the cells above, left, right and below it."""
+    """List for each cell of a maze the cells above, left, right and below it."""
     return tuple(
         tuple(
             (row + down) * size + column + right
@@ -60,7 +60,7 @@ def neighbours(size: int) -> tuple[tuple[int, ...], ...]:
 
 
 def parse_maze(lines: Sequence[str]) -> Maze:
-    """The maze that the lines hold.
+    """Parse a maze from its lines, and check that it can be solved in one shortest way.
 
     Raises ValueError, and says which line or what is wrong, for a form that is not square, a
     character that is no part of a maze, not exactly one start and goal, a gap in the outer wall,
@@ -96,7 +96,7 @@ def parse_maze(lines: Sequence[str]) -> Maze:
 
 
 def given_mazes(file: IO[bytes]) -> Iterator[Given]:
-    """Each block of lines, as a maze or with the reason why it is none."""
+    """Read a file of mazes: each block of lines as a maze, or the reason why it is none."""
     for block in blocks(file):
         line = block[0].number
         if len(block) > LONGEST_BLOCK or not all(each.whole for each in block):
@@ -131,7 +131,7 @@ def distances(text: str, start: int) -> dict[int, int]:
 
 
 def _search(text: str, start: int) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
-    """By cell: distance, number of shortest ways, and the cell before it on one of them."""
+    """Search a maze from its start: by cell distance, number of shortest ways, cell before."""
     near = neighbours(isqrt(len(text)))
     distance, ways, before = {start: 0}, {start: 1}, dict[int, int]()
     queue = [start]
@@ -148,7 +148,7 @@ def _search(text: str, start: int) -> tuple[dict[int, int], dict[int, int], dict
 
 
 def mark(text: str, path: Sequence[int]) -> str:
-    """`text` with the open cells of `path` marked."""
+    """Mark the open cells of `path` in a maze's text."""
     cells = set(path)
     return "".join(
         PATH if i in cells and character == OPEN else character for i, character in enumerate(text)
@@ -169,14 +169,14 @@ def is_solution(maze: str, answer: str) -> bool:
 
 
 def to_text(cells: str) -> str:
-    """S * S characters as S lines."""
+    """Format a maze's S * S characters as S lines."""
     size = isqrt(len(cells))
     return "\n".join(cells[at : at + size] for at in range(0, len(cells), size))
 
 
 @cache
 def symmetries(size: int) -> tuple[tuple[int, ...], ...]:
-    """The square's eight: for each new cell the old one. The first changes nothing."""
+    """The eight symmetries of a square maze: for each new cell the old one; first, identity."""
     found = []
     rows = [[row * size + column for column in range(size)] for row in range(size)]
     for _ in range(2):
@@ -188,12 +188,12 @@ def symmetries(size: int) -> tuple[tuple[int, ...], ...]:
 
 
 def transformed(text: str, symmetry: Sequence[int]) -> str:
-    """`text` after one of the `symmetries` of its size."""
+    """Turn or reflect a maze's text by one of the `symmetries` of its size."""
     return "".join([text[cell] for cell in symmetry])
 
 
 def canonical(text: str) -> str:
-    """The same for all mazes that are equal after a symmetry or with start and goal exchanged."""
+    """The text that all mazes share that differ by a symmetry or by start and goal exchanged."""
     exchanged = text.translate(str.maketrans(START + GOAL, GOAL + START))
     return min(
         transformed(each, symmetry)

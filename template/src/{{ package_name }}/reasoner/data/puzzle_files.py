@@ -15,7 +15,7 @@ LONGEST_BLOCK = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What a file holds at one place: a puzzle, or the reason why it is none."""
+    """One place of a file of puzzles: a puzzle, or the reason why it is none."""
 
     line: int
     """Number of its first line, from 1."""
@@ -40,7 +40,7 @@ class Line:
 
 
 def lines(file: IO[bytes]) -> Iterator[Line]:
-    """Every line of the file, the empty ones too."""
+    """Read every line of a file of puzzles, the empty ones too, with its number."""
     number = 0
     while piece := file.readline(LONGEST_LINE):
         number += 1
@@ -53,7 +53,7 @@ def lines(file: IO[bytes]) -> Iterator[Line]:
 
 
 def blocks(file: IO[bytes]) -> Iterator[list[Line]]:
-    """Runs of lines between empty ones, cut one line after LONGEST_BLOCK, so that it shows."""
+    """Read a file of puzzles in blocks between empty lines; one over LONGEST_BLOCK is cut."""
     block: list[Line] = []
     for line in lines(file):
         if line.text.strip():

@@ -38,7 +38,7 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class RecallDataConfig:
-    """What is to be remembered, and for how long."""
+    """Settings of associative recall data: what is to be remembered, and for how long."""
 
     kind: Kind = "pairs"
     """Many pairs at the beginning, or one pair hidden in fillers."""
@@ -124,7 +124,9 @@ def with_gap(config: RecallDataConfig, gap: int) -> RecallDataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recall:
-    """One split. An example: `tokens` and `labels` int64 [T], `example_id` int64.
+    """One split of associative recall.
+
+    An example: `tokens` and `labels` int64 [T], `example_id` int64.
 
     A label is the token id of the right value, IGNORED where nothing is asked. Without a
     generator example i is a function of (seed, split, i) alone; with one it is drawn from that,
@@ -165,7 +167,7 @@ class Recall:
 
 
 def _draw_pairs(config: RecallDataConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Tokens int64 [T] and the answers of the last P of them, int64 [P]."""
+    """Draw key-value pairs and their queries: tokens int64 [T], the last P's answers int64 [P]."""
     keys = config.first_key + torch.randperm(config.keys, generator=generator)[: config.pairs]
     values = _uniform(config.first_value, config.values, config.pairs, generator)
     order = torch.randperm(config.pairs, generator=generator)
@@ -176,7 +178,7 @@ def _draw_pairs(config: RecallDataConfig, generator: torch.Generator) -> tuple[T
 
 
 def _draw_needle(config: RecallDataConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Tokens int64 [T] and the answer of the last of them, int64 [1]."""
+    """Draw a needle in filler and its query: tokens int64 [T], the last's answer int64 [1]."""
     key = _uniform(config.first_key, config.keys, 1, generator)
     value = _uniform(config.first_value, config.values, 1, generator)
     place = int(torch.randint(config.haystack + 1, (), generator=generator))
@@ -190,7 +192,7 @@ def _uniform(first: int, kinds: int, count: int, generator: torch.Generator) -> 
 
 
 def load_recall_splits(config: RecallDataConfig) -> Splits:
-    """The three splits; nothing is downloaded or stored.
+    """Make the three splits of associative recall; nothing is downloaded or stored.
 
     Each draws from keys of its own. Two examples are equal by chance only, which becomes likely
     where the config leaves few of them to draw, such as one pair and one filler.

@@ -66,7 +66,7 @@ class SudokuDataConfig:
 
 
 class SudokuPuzzles:
-    """One split. Every cell is labelled, the given ones too.
+    """One split of Sudoku puzzles as a dataset. Every cell is labelled, the given ones too.
 
     An example: `tokens` and `labels` int64 [cells], and as int64 numbers `example_id`, `guesses`
     (how hard it is) and `minimal` (1 if every given digit is needed).
@@ -96,7 +96,7 @@ class SudokuPuzzles:
 
 
 def made_easier(batch: Batch, share: float, generator: torch.Generator) -> Batch:
-    """The same puzzles, `tokens` [B, cells], with about that share of their empty cells filled in.
+    """Fill in about that share of the empty cells of Sudokus, `tokens` [B, cells].
 
     Each cell is drawn by itself, on the CPU, whatever device the batch is on; one that is given
     holds its label already.
@@ -107,7 +107,7 @@ def made_easier(batch: Batch, share: float, generator: torch.Generator) -> Batch
 
 
 def load_sudoku_splits(config: SudokuDataConfig) -> Splits:
-    """The three splits of the set.
+    """Load the three Sudoku splits of the set, as datasets.
 
     Raises RefusedInputError where it is missing or changed, or a puzzle is in two splits.
     """
@@ -133,7 +133,7 @@ def load_sudoku_splits(config: SudokuDataConfig) -> Splits:
 
 
 def given_puzzles(file: IO[bytes]) -> Iterator[Given]:
-    """Each line that is not empty or a comment, as a puzzle or with the reason why it is none.
+    """Read a file of Sudokus, a line each, as a puzzle or the reason why it is none.
 
     What follows the first word of a line is not looked at, so that files of `generate` and of
     this package's sets can be read.

@@ -32,7 +32,9 @@ class SolveResult:
 
 
 class Solver:
-    """Tables for one side. A placement is the number cell * side + digit - 1.
+    """Solver of Sudokus: the tables for one side.
+
+    A placement is the number cell * side + digit - 1.
 
     The fields of the cells stand lowest, in the order of the cells, so that the lowest bit is
     the lowest digit of the lowest cell.
@@ -70,7 +72,7 @@ class Solver:
                 self.placed[placement] &= everything ^ closed
 
     def state_of(self, puzzle: bytes | bytearray) -> int | None:
-        """The state after the given digits; None where one is excluded by those before it."""
+        """The solver's state after the given digits; None where one excludes another."""
         state = self.start
         for cell, digit in enumerate(puzzle):
             if digit:
@@ -124,11 +126,11 @@ class Solver:
         return [first + digit for digit in range(self.side) if field >> digit & 1]
 
     def solvable(self, state: int) -> bool:
-        """Whether there is a solution at all."""
+        """Whether a Sudoku has a solution at all."""
         return Search(self, state).next_solution()
 
     def grid(self, puzzle: bytes, made: list[int]) -> bytes:
-        """`puzzle` with the placements `made` in it."""
+        """Fill the solver's placements `made` into `puzzle`."""
         grid = bytearray(puzzle)
         for placement in made:
             cell, digit = divmod(placement, self.side)
@@ -137,7 +139,7 @@ class Solver:
 
 
 class Search:
-    """All solutions below a state, one after another, depth first."""
+    """Search for all solutions of a Sudoku below a state, one after another, depth first."""
 
     def __init__(self, tables: Solver, state: int, order: Order = list) -> None:
         self.tables = tables
@@ -149,7 +151,7 @@ class Search:
         self._todo: list[tuple[int, int, int | None]] = [(state, 0, None)]
 
     def next_solution(self) -> bool:
-        """Go on to the next solution; False where there is no other."""
+        """Search on to the next solution; False where there is no other."""
         tables, made = self.tables, self.made
         while self._todo:
             state, length, guess = self._todo.pop()
@@ -170,7 +172,7 @@ class Search:
 
 
 def _fields(side: int) -> list[list[int]]:
-    """The placements of every rule: the cells, then each digit in each row, column and box."""
+    """The placements of every Sudoku rule: cells, then each digit in each row, column and box."""
     fields = [[cell * side + digit for digit in range(side)] for cell in range(side * side)]
     for unit in geometry(side).units:
         fields += [[cell * side + digit for cell in unit] for digit in range(side)]

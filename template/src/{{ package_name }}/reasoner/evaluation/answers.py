@@ -10,13 +10,13 @@ from ...engine.training.task import Row
 
 
 def answer_scores(rows: Sequence[Row]) -> dict[str, float]:
-    """Share of all rows' tokens that are right, and of rows that are right from end to end."""
+    """Score answers: shares of right tokens, and of rows that are right from end to end."""
     hits, tokens, right = numbers(rows, _hits).sum(0).tolist()
     return {"token_accuracy": hits / tokens, "accuracy": right / len(rows)}
 
 
 def _hits(rows: Sequence[Row]) -> NDArray[np.int64]:
-    """[N, 3]: right tokens, tokens, and whether the row is right."""
+    """Count right answers, [N, 3]: right tokens, tokens, and whether the row is right."""
     counted = []
     for row in rows:
         pairs = zip(row.output["answer"], row.target, strict=True)

@@ -83,7 +83,7 @@ def _average_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def halting_scores(rows: Sequence[Row]) -> dict[str, float]:
-    """Steps taken, what stopping costs, and whether steps follow need.
+    """Score halting: steps taken, what stopping costs, and whether steps follow need.
 
     `mean_steps`, `std_steps` (population), `fewest_steps`, `most_steps`, `accuracy` at the stop
     and `accuracy_at_full_depth` are over all rows, `accuracy_minimal` over the minimal ones
@@ -119,7 +119,7 @@ def _difficulty(rows: Sequence[Row]) -> NDArray[np.float64] | None:
 
 
 def _difficulties(rows: Sequence[Row]) -> NDArray[np.float64]:
-    """Not a number where a row's difficulty is none."""
+    """Difficulties of rows whose halting is scored; not a number where a row has none."""
     return np.array([_number(row.slices.get("difficulty", "nan")) for row in rows])
 
 
@@ -143,7 +143,7 @@ def _confidence_at_the_stop(rows: Sequence[Row]) -> NDArray[np.float64]:
 
 
 def halting_section(rows: Sequence[Row], folder: Path) -> ReportSection:
-    """The steps taken, and those taken against the first step that was right."""
+    """Report on halting: the steps taken, and those against the first step that was right."""
     columns = _columns(rows)
     scores = halting_scores(rows)
     figure, left = new_figure(9.2, 4.2)

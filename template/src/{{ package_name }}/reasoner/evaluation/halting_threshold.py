@@ -15,7 +15,7 @@ MOST_LOST = 0.005
 
 
 def tuned_scores(rows: Sequence[Row]) -> dict[str, float]:
-    """The `threshold` that saves steps and loses no row, and what it gives on these rows.
+    """Tune the halting `threshold` so that it saves steps and loses no row; its scores.
 
     A row is lost that full depth answers right and the answer at the stop does not. In order of
     caution: the next of THRESHOLDS after the lowest that loses none, as the lowest of many that

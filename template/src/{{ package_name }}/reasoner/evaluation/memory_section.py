@@ -51,7 +51,7 @@ class _Line(NamedTuple):
 def memory_sections(
     model: RecursiveReasoner, examples: Dataset, folder: Path, *, batch_size: int
 ) -> list[ReportSection]:
-    """Gate by layer and surprise by layer; a sentence where there is nothing to measure.
+    """Report sections of the memory: gate and surprise by layer; a sentence where none is.
 
     `model` is in eval mode and on its device.
     """
@@ -128,7 +128,7 @@ def _surprise_section(
 
 
 def _table(lines: Sequence[_Line], *, spread: bool) -> list[list[str]]:
-    """A row for each layer and update, over all supervision steps."""
+    """Table of gate or surprise: a row for each layer and update, over all supervision steps."""
     table = []
     layers = sorted({place.layer for place in lines[0].measured})
     updates = _updates(lines)
@@ -161,7 +161,7 @@ def _along(measured: Measured, update: str, layer: int) -> list[Moments]:
 
 
 def _draw(lines: Sequence[_Line], what: str, path: Path, *, spread: bool) -> None:
-    """A panel for each update; a colour and marker is a layer, a stroke a quantity."""
+    """Draw the memory's section: a panel for each update, a colour for each layer."""
     updates = _updates(lines)
     figure, left = new_figure(9.2, 4.0)
     grid = figure.add_gridspec(1, len(updates))
@@ -213,6 +213,6 @@ def _draw_update(axes: Any, lines: Sequence[_Line], update: str, spread: bool) -
 
 
 def _bars(shares: Sequence[Moments]) -> list[list[float]]:
-    """How far the bars go down and up: one standard deviation, within what a share can be."""
+    """Error bars of gate and surprise: a standard deviation down and up, shares within [0, 1]."""
     down = [min(each.std, each.mean) for each in shares]
     return [down, [min(each.std, 1 - each.mean) for each in shares]]

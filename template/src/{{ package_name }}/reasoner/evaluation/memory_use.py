@@ -30,7 +30,7 @@ FIRST = "first latent"
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Number, mean and spread of values; what two sets of them have adds up."""
+    """Moments of measured values: number, mean and spread; what two sets of them have adds up."""
 
     count: int
     mean: float
@@ -60,7 +60,7 @@ class Moments:
 
 
 class Place(NamedTuple):
-    """Where in the computation something was measured."""
+    """Where in the computation the memory's use was measured: step, update and layer."""
 
     update: str
     """One of UPDATES, or FIRST."""
@@ -75,7 +75,7 @@ Measured = Mapping[Place, Moments]
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryUse:
-    """Over the tokens (not the persistent ones), the heads and the examples."""
+    """How a memory is used: gate and surprise over tokens, heads and examples."""
 
     shares: Measured
     """The attention's share in the gate. Empty where the gate multiplies: it has none."""
@@ -95,7 +95,7 @@ def memory_blocks(model: RecursiveReasoner) -> list[MagBlock]:
 def memory_use(
     model: RecursiveReasoner, examples: Dataset, *, count: int, batch_size: int
 ) -> MemoryUse:
-    """Of the first `count` examples at full depth, `batch_size` at a time.
+    """Measure how the memory is used by the first `count` examples, `batch_size` at a time.
 
     The model has a memory, is in eval mode and on its device. Examples have `tokens` and no
     packed documents.

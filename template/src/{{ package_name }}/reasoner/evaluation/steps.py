@@ -22,7 +22,7 @@ LAST_FRAMES = 4
 
 
 def row_to_show(rows: Sequence[Row]) -> Row:
-    """The hardest row that is right, of those that took more than one step if there are any.
+    """Choose the row to show step by step: the hardest right one, with several steps if any has.
 
     Where none is right, the hardest one. Raises ValueError for no rows.
     """
@@ -39,7 +39,7 @@ def row_to_show(rows: Sequence[Row]) -> Row:
 def draw_steps(
     row: Row, *, puzzle: Draw, answers: Sequence[Draw], solution: Draw, path: Path
 ) -> list[str]:
-    """Write a picture and a film to `path` with .png and .gif, and return their names.
+    """Draw all steps of an answer as a picture (.png) and a film (.gif); their names.
 
     `answers` are of all steps at full depth. The film begins with the puzzle, ends with the step
     at which the row stopped, holds that one longer, and begins again.
@@ -55,7 +55,7 @@ def draw_steps(
 
 
 def outcome(row: Row) -> str:
-    """In words what became of the row."""
+    """Say in words what became of the row whose steps are shown."""
     steps = row.output["steps"]
     taken = f"{steps} step{'s' if steps > 1 else ''}"
     return f"{'solved' if row.output['right'] else 'not solved'} in {taken}"

@@ -57,7 +57,7 @@ class HaltingConfig:
 
 
 class HaltingHead(nn.Module):
-    """Answer state [B, T, W] -> logit [B] of "every token is right"."""
+    """The halting head: answer state [B, T, W] -> logit [B] of "every token is right"."""
 
     def __init__(self, width: int, config: HaltingConfig) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class HaltingHead(nn.Module):
         nn.init.constant_(self.linear.bias, config.initial_bias)
 
     def forward(self, answer: Tensor) -> Tensor:
-        """The logit, in at least float32."""
+        """Compute the halting logit, in at least float32."""
         pooled = answer[:, 0]
         if self.pool == "mean_min":
             pooled = torch.cat([answer.mean(1), answer.amin(1)], -1)
@@ -131,7 +131,7 @@ def hazard_kl(logit: Tensor, steps: Tensor, config: HaltingConfig) -> Tensor:
 
 
 class Halted(NamedTuple):
-    """What evaluation with early exit gives, rows in the order they came in."""
+    """Results of evaluation with early exit, rows in the order they came in."""
 
     output: Tensor
     """Each row's output of the step at which it stopped."""

@@ -22,7 +22,7 @@ from .trm_wrapper import InitialStates, RecursionConfig, States, deep_recursion
 
 @dataclass(frozen=True, kw_only=True)
 class ReasonerConfig:
-    """The whole model but for its vocabulary."""
+    """Config of the whole model but for its vocabulary."""
 
     backbone: BackboneConfig = BackboneConfig()
     recursion: RecursionConfig = RecursionConfig()
@@ -77,7 +77,7 @@ SolvingStep = Callable[[SolvingState], tuple[SolvingState, Tensor, Tensor]]
 
 
 class RecursiveReasoner(nn.Module):
-    """tokens int64 [B, T] -> SupervisionStep; a pure function of its arguments.
+    """The whole reasoner: tokens int64 [B, T] -> SupervisionStep; a pure function.
 
     `tokens` is what T must be where the mixer works on a fixed number of positions.
     """
@@ -137,7 +137,7 @@ class RecursiveReasoner(nn.Module):
         )
 
     def question(self, tokens: Tensor, *, with_persistent: bool = True) -> Tensor:
-        """tokens [B, T] -> embedded, the persistent tokens first, [B, P + T, W].
+        """Embed tokens [B, T], the persistent tokens first, [B, P + T, W].
 
         In autocast's dtype where that is on, and the states with it, as in TRM's code: what is
         added up in float32 would be written and read at twice the bytes in every pass.

@@ -10,7 +10,7 @@ from ..models.layers.stablemax import Normaliser, log_probabilities
 
 
 def answer_loss(logits: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
-    """[B]: mean cross-entropy over a row's labels in nats, 0 where it has none."""
+    """Loss of the answer [B]: mean cross-entropy over a row's labels in nats, 0 without any."""
     asked = labels != IGNORED
     logs = log_probabilities(logits, normaliser)
     each = -logs.gather(-1, labels.where(asked, 0)[..., None])[..., 0].where(asked, 0)
@@ -18,7 +18,7 @@ def answer_loss(logits: Tensor, labels: Tensor, normaliser: Normaliser) -> Tenso
 
 
 def token_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of the labels that are the likeliest token."""
+    """Token accuracy: share of the labels that are the likeliest token."""
     asked = labels != IGNORED
     hits = (logits.detach().argmax(-1) == labels) & asked
     return hits.sum() / asked.sum().clamp_min(1)

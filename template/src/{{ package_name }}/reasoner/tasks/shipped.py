@@ -23,7 +23,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
-    """What the manifest says of one file of weights."""
+    """Shipped weights: what the manifest says of one file of them."""
 
     name: str
     task: str
@@ -57,7 +57,10 @@ class Shipped:
 
 
 def shipped_weights() -> list[Shipped]:
-    """All of them, in the order of the manifest. Raises RefusedInputError where it is broken."""
+    """List all shipped weights, in the manifest's order.
+
+    Raises RefusedInputError if it is broken.
+    """
     path = FOLDER / MANIFEST
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))

@@ -77,7 +77,7 @@ ON_A_GPU = RuntimeConfig(loader_workers=4)
 
 @dataclass(frozen=True, kw_only=True)
 class SudokuConfig(RunConfig):
-    """Everything a run on Sudoku is told."""
+    """Config of a run on Sudoku: data, model, training."""
 
     data: SudokuDataConfig = SudokuDataConfig()
     model: ReasonerConfig = GRID25M

@@ -52,17 +52,17 @@ class AttentionCache(NamedTuple):
 
     @property
     def keys(self) -> Tensor:
-        """Those of tokens, [B, H, R, D]."""
+        """Keys of the tokens that attention keeps, [B, H, R, D]."""
         return self.all_keys[:, :, self.prefix :]
 
     @property
     def values(self) -> Tensor:
-        """Those of tokens, [B, H, R, D]."""
+        """Values of the tokens that attention keeps, [B, H, R, D]."""
         return self.all_values[:, :, self.prefix :]
 
 
 class Place(NamedTuple):
-    """Where the next token stands, the same in all attentions that decode together."""
+    """Place of the next token, the same in all attentions that decode together."""
 
     row: Tensor
     """int64 [1]: its row of the cache."""
@@ -75,7 +75,7 @@ class Place(NamedTuple):
 
 
 class SelfAttention(nn.Module):
-    """x [B, P + T, W] -> [B, P + T, W]: q, k, v from x, rotary positions, `attend`, projection.
+    """Self-attention of x [B, P + T, W]: q, k, v, rotary positions, `attend`, projection.
 
     A persistent row's position is its index, a token's is P + its index in its document. The
     width is an even multiple of `heads`, and only a causal one has a window: `BackboneConfig`
@@ -126,12 +126,12 @@ class SelfAttention(nn.Module):
         )
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, N, W] -> q, k, v [B, H, N, D], not yet rotated."""
+        """Project x [B, N, W] to attention's q, k, v [B, H, N, D], not yet rotated."""
         q, k, v = self.by_head(self.qkv(x)).unbind(0)
         return q, k, v
 
     def by_head(self, qkv: Tensor) -> Tensor:
-        """What `qkv` projects, [B, N, 3 W] -> q, k, v [3, B, H, N, D]."""
+        """Split attention's projection [B, N, 3 W] by head: q, k, v [3, B, H, N, D]."""
         batch, rows, columns = qkv.shape  # there may be no rows, and then -1 would be no width
         heads = qkv.reshape(batch, rows, 3, self.heads, columns // 3 // self.heads)
         return heads.permute(2, 0, 3, 1, 4)
@@ -195,7 +195,7 @@ class SelfAttention(nn.Module):
     def step(
         self, x: Tensor, cache: AttentionCache, place: Place | None = None
     ) -> tuple[Tensor, AttentionCache]:
-        """One more token x [B, 1, W], at the next place if its `place` is not given.
+        """Attend from one more token x [B, 1, W], at the next place if `place` is not given.
 
         Its key and value are written into `cache` in place: one that was handed in must not be
         used again. Not for training: what was written over has no gradient. Raises ValueError as
@@ -218,7 +218,7 @@ class SelfAttention(nn.Module):
         return heads, self.taken(cache)
 
     def taken(self, cache: AttentionCache) -> AttentionCache:
-        """The cache with room for one token less."""
+        """The attention cache with room for one token less."""
         return cache._replace(room=cache.room if self.window else cache.room - 1)
 
     def _rotated(self, x: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
@@ -241,6 +241,6 @@ class SelfAttention(nn.Module):
         return self._merged(out)
 
     def _merged(self, heads: Tensor) -> Tensor:
-        """[B, H, N, D] -> [B, N, W], projected."""
+        """Merge attention's heads [B, H, N, D] and project them to [B, N, W]."""
         out: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return out

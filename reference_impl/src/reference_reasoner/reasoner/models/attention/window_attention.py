@@ -117,7 +117,7 @@ def _block_local(
         mask = (mask & same).flatten(0, 1)[:, None]
 
     def around_blocks(x: Tensor) -> Tensor:
-        """[B, H, P + T, D] -> the rows that each block looks at, [B * blocks, H, ..., D]."""
+        """Gather from [B, H, P + T, D] the rows each block looks at, [B * blocks, H, ..., D]."""
         shared = x[:, None, :, :prefix].expand(-1, count, -1, -1, -1)
         rows = _blocks(pad(x[:, :, prefix:], (0, 0, 0, missing)), size)
         parts = [rows[:, shift : shift + count] for shift in shifts]
@@ -139,6 +139,6 @@ def _block_size(window: int) -> int:
 
 
 def _blocks(x: Tensor, size: int) -> Tensor:
-    """[B, H, blocks * size, D] -> [B, blocks, H, size, D]."""
+    """Cut rows [B, H, blocks * size, D] into blocks of queries, [B, blocks, H, size, D]."""
     batch, heads, rows, width = x.shape
     return x.reshape(batch, heads, rows // size, size, width).transpose(1, 2)

@@ -12,7 +12,7 @@ EPSILON = 1e-5
 
 
 def rms(x: Tensor) -> Tensor:
-    """x [..., W] scaled to a root mean square of 1, without a gain (as in TRM)."""
+    """Scale x [..., W] to a root mean square of 1, without a gain (as in TRM)."""
     # autocast would make float32 of it on some devices, and of every sum after it
     return nn.functional.rms_norm(x, x.shape[-1:], eps=EPSILON).to(x.dtype)
 
@@ -28,7 +28,7 @@ class SwiGLU(nn.Module):
         truncated_normal(self.out.weight, std=hidden_width**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., W] -> [..., W]."""
+        """Apply SwiGLU to x [..., W]."""
         gate, up = self.gate_up(x).chunk(2, -1)
         out: Tensor = self.out(nn.functional.silu(gate) * up)
         return out

@@ -17,7 +17,7 @@ Errors = Callable[[torch.device], Iterator[tuple[str, float]]]
 
 
 def agrees(device: torch.device, errors: Errors, otherwise: str) -> bool:
-    """Whether all do; where they do not, a warning says `otherwise`, and why."""
+    """Check that a kernel agrees with its twin; if not, a warning says `otherwise`, and why."""
     problem = ""
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
@@ -35,5 +35,5 @@ def agrees(device: torch.device, errors: Errors, otherwise: str) -> bool:
 
 
 def apart(found: Tensor, exact: Tensor) -> float:
-    """The largest difference, of the largest number."""
+    """Difference of twins: the largest one, as a share of the largest number."""
     return float((found - exact).abs().max() / exact.abs().max())

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
-    """Form and size of the memory."""
+    """Config of the neural memory: its form and size."""
 
     heads: int = 1
     """Independent memories; the width is shared out between them."""

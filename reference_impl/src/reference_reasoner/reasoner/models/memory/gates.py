@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 
 
 class Gates(NamedTuple):
-    """Gates of each token, [N, T] each (one step: [N]), in the dtype of the queries.
+    """Gates of the memory for each token, [N, T] each (one step: [N]), in the dtype of the queries.
 
     A logarithm may be -inf: the gate is then exactly 0 and gets a gradient of exactly 0.
     """
@@ -41,7 +41,7 @@ STARTS = (0.0, -5.0, 0.5, -4.0)
 
 
 class TokenGates(nn.Module):
-    """x [B, T, W] -> Gates [N, T] in at least float32.
+    """The layer that makes the memory's Gates [N, T] from tokens x [B, T, W], in float32 or more.
 
     theta is damped, (1 - eta) sigmoid(.), and so is the inner rate: what momentum makes of a
     write in the long run then does not depend on eta. `inner` says whether the inner rate is
@@ -82,7 +82,7 @@ class TokenGates(nn.Module):
 
 
 class Decay(NamedTuple):
-    """What the gates of a chunk do to old weights and to each token's write; `...` leads all."""
+    """Decay by a chunk's gates of old weights and of each token's write; `...` leads all."""
 
     keep: Tensor
     """[..., C] share of M_0 in M_t."""

@@ -19,7 +19,7 @@ from .written import Written, read_written
 
 
 class Recorded(NamedTuple):
-    """What the first application of a prefill leaves to the later ones."""
+    """Record that a prefill's first, writing application leaves to those that only query."""
 
     written: Written
     """For the tokens there are."""
@@ -69,7 +69,7 @@ def read_next(memory: NeuralMemory, queries: Tensor, cache: QueryCache) -> tuple
 
 
 def project_queries(memory: NeuralMemory, x: Tensor) -> Tensor:
-    """x [B, T, W] -> [B, T, W]."""
+    """Project tokens x [B, T, W] to queries of the memory."""
     return projected(x, memory.qkv.weight[: x.shape[-1]])
 
 

@@ -56,7 +56,7 @@ def deep_step(
 
 
 def read_deep(q: Tensor, state: DeepState, *, gradient: Gradient = "exact") -> Tensor:
-    """What queries [N, T, D] read, without a write, just after the state's last token: [N, T, V].
+    """Read a deep memory with queries [N, T, D], just after the state's last token: [N, T, V].
 
     "exact" reads with the features of the frozen W1, as the rest of that chunk does.
     """
@@ -78,7 +78,7 @@ def begins_chunk(position: Position, chunk: int) -> bool:
 
 
 def freeze(state: DeepState) -> None:
-    """In place, before the first token of a chunk, whose step then gets no position."""
+    """Freeze a deep memory's weights in place, before the first token of a chunk."""
     state.frozen_first.copy_(state.first)
     state.frozen_second.copy_(state.second)
 
@@ -86,7 +86,7 @@ def freeze(state: DeepState) -> None:
 def step_layer(
     weights: Tensor, momentum: Tensor, inputs: Tensor, errors: Tensor, gates: Gates, rate: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """M, S [N, D, V] after one token with this layer's input [N, D] and output error [N, V]."""
+    """Step M, S [N, D, V] of a layer by one token: its input [N, D], output error [N, V]."""
     keep, eta = gates.log_keep.exp(), gates.log_momentum.exp()
     write = (rate[:, None] * inputs)[:, :, None] * errors[:, None]
     momentum = eta[:, None, None] * momentum - write
@@ -94,5 +94,5 @@ def step_layer(
 
 
 def apply(x: Tensor, weights: Tensor) -> Tensor:
-    """x [N, D] through each row's own weights [N, D, V] -> [N, V]."""
+    """Apply each row's own memory weights [N, D, V] to x [N, D]: [N, V]."""
     return (x[:, None] @ weights)[:, 0]

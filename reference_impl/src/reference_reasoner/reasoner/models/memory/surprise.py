@@ -15,7 +15,7 @@ from .state import DeepState, State
 
 
 def set_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> tuple[Tensor, Tensor]:
-    """[B, H, T] each: with the learned weights that a set of pairs is written to, and after that.
+    """Surprise of a set of pairs, [B, H, T]: before it is written, and after that.
 
     x [B, P + T, W] is the layer's input. The persistent tokens are written, too.
     """
@@ -30,7 +30,7 @@ def set_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> tuple[T
 
 
 def token_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> Tensor:
-    """[B, H, T]: of each token, with the weights that it finds before its own write.
+    """Surprise of each token, [B, H, T], with the weights that it finds before its write.
 
     x [B, P + T, W] is the input of a causal layer. Token by token, as decoding goes; so it takes
     as many steps as there are tokens.
@@ -50,7 +50,7 @@ def token_surprise(memory: NeuralMemory, x: Tensor, *, prefix: int = 0) -> Tenso
 
 
 def _surprise(memory: NeuralMemory, key: Tensor, value: Tensor, state: State) -> Tensor:
-    """Keys and values [B H, T, D] -> [B H, T]."""
+    """Surprise of keys and values [B H, T, D] with given weights: [B H, T]."""
     error = memory.read(key, state) - value
     length = torch.linalg.vector_norm(value, dim=-1)
     floor = torch.finfo(length.dtype).tiny

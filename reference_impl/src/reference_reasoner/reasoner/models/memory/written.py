@@ -18,7 +18,7 @@ from .gates import Decay, Gates, chunked, decay_of
 
 
 class Writes(NamedTuple):
-    """What G chunks wrote into one layer."""
+    """Writes of G chunks into one layer, kept so that later queries can read them."""
 
     inputs: Tensor
     """[N, G, C, D] of the layer: keys, or their features."""
@@ -43,7 +43,7 @@ class DeepWrites(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a sequence wrote; a value that goes from one application of a block to the next."""
+    """All that a sequence wrote; a value that goes from one application of a block to the next."""
 
     chunks: tuple[Writes | DeepWrites, ...]
     """The whole chunks together, and what remains of the tokens as one shorter chunk."""
@@ -69,7 +69,7 @@ def read_chunks(q: Tensor, writes: Writes | DeepWrites) -> Tensor:
 
 
 def read_written(q: Tensor, written: Written) -> list[Tensor]:
-    """What queries [N, T, D] of the tokens that wrote read; side by side it is [N, T, V]."""
+    """Read with queries [N, T, D] what the tokens at the same places wrote: [N, T, V]."""
     layout = written.layout
     if layout is not None:
         q = layout.spread(q)

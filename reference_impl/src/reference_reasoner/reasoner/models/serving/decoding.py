@@ -29,7 +29,7 @@ BlockStep = Callable[
 
 
 class DecodeState(NamedTuple):
-    """What the tokens so far have left."""
+    """State of decoding: what the tokens so far have left in all blocks' caches."""
 
     caches: tuple[BlockCache, ...]
     """In the order in which blocks are applied. They are written in place: a state that was
@@ -42,7 +42,7 @@ class DecodeState(NamedTuple):
 def prefill(
     model: RecursiveReasoner, tokens: Tensor, *, capacity: int = 0
 ) -> tuple[Tensor, DecodeState]:
-    """tokens int64 [B, T], T >= 0 -> logits [B, T, V], all in parallel, and the state after.
+    """Prefill tokens int64 [B, T], T >= 0, in parallel: logits [B, T, V], the state after.
 
     `capacity` is the longest sequence that a model without a window can go on to. Raises
     ValueError for a model that is not causal.
@@ -78,7 +78,7 @@ def step(
     *,
     block_step: BlockStep = MagBlock.step,
 ) -> tuple[Tensor, DecodeState]:
-    """token int64 [B] -> its logits [B, V], and the state with it.
+    """Decode one token int64 [B]: its logits [B, V], and the state with it.
 
     `block_step` stands for `MagBlock.step`.
     """
@@ -99,7 +99,7 @@ def step(
 
 
 def causal_blocks(model: RecursiveReasoner) -> list[MagBlock]:
-    """In the order in which a pass applies them; raises ValueError for a model without a past."""
+    """The causal blocks, in the order of a pass; raises ValueError for a model without a past."""
     if not model.config.backbone.causal:
         raise ValueError("only a causal model goes token by token: model.backbone.causal is False")
     return [block for block in model.backbone.blocks if isinstance(block, MagBlock)]

@@ -206,6 +206,6 @@ def _errors(device: torch.device) -> Iterator[tuple[str, float]]:
 
 
 def _floats(*found: Any) -> list[Tensor]:
-    """The tensors of numbers that are not whole."""
+    """The floating-point tensors of a decoded token's caches."""
     leaves = [each for each in tree_leaves(found) if isinstance(each, Tensor)]
     return [each for each in leaves if each.is_floating_point()]

@@ -16,7 +16,7 @@ _create_block_mask = torch.compile(create_block_mask)  # uncompiled it stores th
 def window_mask(
     rows: int, device: torch.device, *, prefix: int, window: int, documents: Tensor | None
 ) -> BlockMask:
-    """What each of `rows` rows sees, P + T of them, as `attend` defines it; `documents` [B, T]."""
+    """Build FlexAttention's mask of P + T `rows`, as `attend` has it; `documents` [B, T]."""
     batch = None if documents is None else len(documents)
     rule = sight(prefix, window, documents)
     mask: BlockMask = _create_block_mask(rule, batch, None, rows, rows, device=device)
@@ -24,6 +24,6 @@ def window_mask(
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
-    """Causal attention with a window; q, k, v and the result [B, H, P + T, D]."""
+    """Causal attention with a window by FlexAttention; q, k, v and the result [B, H, P + T, D]."""
     out: Tensor = _flex_attention(q, k, v, block_mask=mask)
     return out

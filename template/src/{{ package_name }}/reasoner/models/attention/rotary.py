@@ -26,14 +26,14 @@ def rotary_angles(positions: Tensor, like: Tensor, base: float = 10000.0) -> Ang
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [..., D] with each pair (x_i, x_{i + D/2}) turned, in the angles' dtype and then x's."""
+    """Turn each pair (x_i, x_{i + D/2}) of x [..., D], in the angles' dtype and then x's."""
     first, second = x.to(cos.dtype).chunk(2, -1)
     pairs = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
     return pairs.to(x.dtype)
 
 
 def positions_in(documents: Tensor, prefix: int) -> Tensor:
-    """documents int64 [B, T] -> positions int64 [B, P + T]; each document begins at P."""
+    """Positions int64 [B, P + T] of documents int64 [B, T]; each document begins at P."""
     batch, tokens = documents.shape
     index = torch.arange(prefix + tokens, device=documents.device).expand(batch, -1)
     begins = torch.ones_like(documents, dtype=torch.bool)

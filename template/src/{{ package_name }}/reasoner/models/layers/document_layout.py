@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class DocumentLayout(NamedTuple):
-    """Where each token goes in rows that are padded to whole chunks a document."""
+    """Layout of packed documents: each token's place in rows padded to whole chunks a document."""
 
     slots: Tensor
     """int64 [B, T]: the token's place in the padded row."""
@@ -38,12 +38,12 @@ class DocumentLayout(NamedTuple):
         return cls(slots=chunks * chunk + place % chunk, resets=resets, length=count * chunk)
 
     def spread(self, x: Tensor) -> Tensor:
-        """x [B, T, ...] -> [B, L, ...], zeros where no token stands."""
+        """Spread tokens x [B, T, ...] over padded rows [B, L, ...], zeros where none stands."""
         padded = x.new_zeros(x.shape[0], self.length, *x.shape[2:])
         rows = torch.arange(x.shape[0], device=x.device)[:, None]
         return padded.index_put((rows, self.slots), x)
 
     def gather(self, x: Tensor) -> Tensor:
-        """x [B, L, ...] -> [B, T, ...], the tokens' own places."""
+        """Gather tokens [B, T, ...] from their places in padded rows x [B, L, ...]."""
         rows = torch.arange(x.shape[0], device=x.device)[:, None]
         return x[rows, self.slots]

@@ -23,10 +23,10 @@ _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 class Projection(nn.Linear):
-    """nn.Linear; x [..., in] -> [..., out]. Gradients have gradients, too."""
+    """A linear projection, as nn.Linear; x [..., in] -> [..., out], by oneDNN where it suits."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """In the dtype of x, or in autocast's."""
+        """Project x in its dtype, or in autocast's."""
         return projected(x, self.weight, self.bias)
 
 
@@ -51,7 +51,7 @@ def serves(x: Tensor, weight: Tensor) -> bool:
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> Tensor:
-    """x [..., in], weight [out, in] -> x weight^T [..., out]."""
+    """Multiply by oneDNN: x [..., in], weight [out, in] -> x weight^T [..., out]."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return out
 
@@ -99,5 +99,5 @@ torch.library.register_autograd(f"{_NAMES}::product", _back, setup_context=_keep
 
 @register_flop_formula(_product)
 def _flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
-    """Of shapes; a multiply-add is two."""
+    """FLOPs of a projection from its shapes; a multiply-add is two."""
     return 2 * math.prod(x) * int(weight[0])

@@ -41,7 +41,7 @@ class ShortConvolution(nn.Module):
         return total
 
     def tail(self, x: Tensor) -> Tensor:
-        """The last K - 1 rows of x [B, T, C], with zeros before them where there are fewer."""
+        """Tail of the convolution: the last K - 1 rows of x [B, T, C], zeros if there are none."""
         kept = x[:, max(0, x.shape[1] - (self.taps - 1)) :] if self.taps > 1 else x[:, :0]
         return nn.functional.pad(kept, (0, 0, self.taps - 1 - kept.shape[1], 0))
 

@@ -9,7 +9,7 @@ Normaliser = Literal["softmax", "stablemax"]
 
 
 def log_probabilities(logits: Tensor, normaliser: Normaliser) -> Tensor:
-    """logits [..., V] -> log probabilities [..., V] in nats, in at least float32.
+    """Stablemax of logits [..., V]: log probabilities in nats, in at least float32.
 
     stablemax (Prieto et al. 2025, Grokking at the Edge of Numerical Stability, eq. 6) divides
     s(x) = x + 1 for x >= 0, 1 / (1 - x) below, by its sum: no exponential, so a large logit

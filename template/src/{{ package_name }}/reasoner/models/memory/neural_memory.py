@@ -26,7 +26,7 @@ from .written import Written
 
 
 class MemoryCache(NamedTuple):
-    """What decoding keeps of the tokens so far."""
+    """Cache of the neural memory while decoding: its state after the tokens so far."""
 
     state: State
     tail: Tensor
@@ -34,7 +34,7 @@ class MemoryCache(NamedTuple):
 
 
 class NeuralMemory(nn.Module):
-    """x [B, P + T, W] -> what the memory recalls for each token, [B, P + T, W].
+    """The neural memory: x [B, P + T, W] -> what it recalls for each token, [B, P + T, W].
 
     Keys, values and queries are projected, convolved and passed through SiLU; keys and queries
     have length 1 (Titans, section 4.4). A causal memory is written token after token; its
@@ -88,7 +88,7 @@ class NeuralMemory(nn.Module):
         return self.recall(x, prefix, None)
 
     def step(self, x: Tensor, cache: MemoryCache, position: Position) -> tuple[Tensor, MemoryCache]:
-        """One more token x [B, 1, W], the `position`-th of its document (from 0)."""
+        """Take one more token x [B, 1, W] into the memory, the `position`-th of its document."""
         read, cache = self.write_next(self.qkv(x), self.gates(x), cache, position)
         return self.output(read, x), cache
 
@@ -106,7 +106,7 @@ class NeuralMemory(nn.Module):
     def write(
         self, heads: Heads, gates: Gates, state: State, position: Position
     ) -> tuple[Tensor, State]:
-        """One token, [N, D] each and gates [N]: what it reads after its write, and the state."""
+        """Write one token, [N, D] each and gates [N]: what it reads after that, and the state."""
         if isinstance(state, DeepState):
             chunk, gradient = self.config.chunk, self.config.gradient
             return deep_step(
@@ -115,7 +115,7 @@ class NeuralMemory(nn.Module):
         return linear_step(*heads, gates, state)
 
     def initial_state(self, batch: int) -> State:
-        """What every document begins with, [N, ...]: the learned weights, and no momentum."""
+        """Initial state of the memory, [N, ...]: the learned weights, and no momentum."""
         kind = torch.promote_types(self.initial[0].dtype, torch.float32)
         weights = [each.to(kind).repeat(batch, 1, 1) for each in self.initial]
         still = [torch.zeros_like(each) for each in weights]

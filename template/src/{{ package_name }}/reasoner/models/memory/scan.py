@@ -16,7 +16,7 @@ from .written import DeepWrites, Writes, Written
 
 
 class Sequence(NamedTuple):
-    """What a scan over whole sequences is given."""
+    """Inputs of a scan over whole sequences: heads, gates, documents, initial state."""
 
     heads: Heads
     """[N, T, D] each."""

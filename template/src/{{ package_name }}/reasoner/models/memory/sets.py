@@ -23,7 +23,7 @@ from .state import DeepState, LinearState, State
 
 
 class _Pooled(NamedTuple):
-    """Gates of the whole set, [N, 1, 1], and the step sizes divided by the number of tokens."""
+    """Pooled gates of a set, [N, 1, 1], step sizes divided by the number of tokens."""
 
     keep: Tensor
     momentum: Tensor
@@ -41,7 +41,7 @@ def set_memory(
     steps: int = 1,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, State]:
-    """Write all tokens in `steps` inner steps, then let all of them read.
+    """Write a set of tokens at once, in `steps` inner steps, then let all of them read.
 
     The kind of state decides the kind of memory. A deep one is M(x) = n(phi(x W1)) W2 as in
     deep.py: W2 learns in the features of the W1 that it began with, while W1 takes its own
@@ -103,7 +103,7 @@ def _write_deep(k: Tensor, v: Tensor, pooled: _Pooled, state: DeepState, steps: 
 
 
 def _pool(gates: Gates, mask: Tensor | None) -> _Pooled:
-    """Means over the tokens that are written. Where there is none, the weights stay as they are."""
+    """Pool gates over the set of tokens written; where there is none, the weights stay."""
     shares = torch.stack(
         [-gates.log_keep.expm1(), gates.log_momentum.exp(), gates.rate, gates.inner_rate]
     )

@@ -13,7 +13,7 @@ Position = int | None
 
 
 class LinearState(NamedTuple):
-    """What the memory holds after a token."""
+    """State of a linear memory after a token: weights and momentum."""
 
     weights: Tensor
     """[N, D, V] M."""

@@ -29,7 +29,7 @@ ALIGNED = 64
 
 
 def stacked(linears: Sequence[nn.Linear], *, spare: int = 0) -> tuple[nn.Parameter, nn.Parameter]:
-    """Copies of the weights, one below the other [rows, in], and the biases [rows], 0 for none.
+    """Stack weights for a fused block, [rows, in], and the biases [rows], 0 for none.
 
     `spare` is how many rows of zeros come after them.
     """
@@ -92,7 +92,7 @@ class FusedMagBlock(nn.Module):
         return out
 
     def _recalled(self, x: Tensor, pairs: Tensor, gates: Tensor) -> Tensor:
-        """For tokens x [B, N, W]: pairs [B, N, 3 W], and the gates' logits -> [B, N, W]."""
+        """Recall in a fused block, x [B, N, W]: pairs [B, N, 3 W], gates' logits -> [B, N, W]."""
         memory = self.memory
         depth, features = memory.config.depth, memory.config.features
         if set_kernel_serves(pairs, depth=depth, width=memory.head_width, features=features):

@@ -87,7 +87,7 @@ class GraphedDecoder:
 
     @torch.no_grad()
     def step(self, token: Tensor) -> Tensor:
-        """token int64 [B] -> its logits [B, V], which the next step writes over.
+        """Replay the decoding graph for token int64 [B]: logits [B, V], overwritten by the next.
 
         Raises ValueError for tokens of another shape or dtype, and without a window where the
         capacity is used up.
@@ -106,7 +106,7 @@ class GraphedDecoder:
         return self._logits
 
     def greedy(self, token: Tensor, count: int) -> Tensor:
-        """token int64 [B] -> the `count` tokens after it, int64 [B, N], each the likeliest.
+        """Decode greedily from token int64 [B]: the next `count` tokens, int64 [B, N].
 
         The host waits for none of them. Raises ValueError as `step` does.
         """
@@ -142,7 +142,7 @@ def _with_room(cache: BlockCache, room: int) -> BlockCache:
 
 
 def _tensors(state: DecodeState) -> list[Tensor]:
-    """All that a step writes into."""
+    """All tensors that a recorded decoding step writes into."""
     found: list[Tensor] = []
     for attention, memory in state.caches:
         found += [attention.all_keys, attention.all_values, attention.visible, attention.seen]

@@ -49,7 +49,7 @@ class GraphedReasoner:
 
 
 class _RecordedStep:
-    """One supervision step of one batch size, from and to tensors of its own."""
+    """A CUDA graph of one supervision step of one batch size, with tensors of its own."""
 
     def __init__(self, model: RecursiveReasoner, like: SolvingState, capture: Capture) -> None:
         self.state: SolvingState = tuple(each.contiguous().clone() for each in like)  # type: ignore[assignment]

@@ -61,7 +61,7 @@ def linear_forward(
     training: bool,
     keep: bool,
 ) -> list[Tensor]:
-    """The reads, the state after them, with `keep` what was written; for training, the rest.
+    """Forward pass of the linear memory, chunk after chunk: reads, state, what was written.
 
     The rest is what `linear_backward` needs.
     """
@@ -126,7 +126,7 @@ def deep_forward(
     training: bool,
     keep: bool,
 ) -> list[Tensor]:
-    """The reads, both states after them, W1 and W2 at the start of the last chunk, and the rest.
+    """Forward pass of the deep memory, chunk after chunk: reads, states, the last start.
 
     Those are transposed, [N, F, D] and [N, V, F]; the rest is, with `keep`, what was written and,
     for training, what `deep_backward` needs.

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import is_fake
 
 
 class Spread(NamedTuple):
-    """What gates do to old weights and to each token's write; or gradients of that.
+    """Products of gates: what they do to old weights and each token's write; or gradients.
 
     [G, N, ...] of all chunks, or [N, ...] of one.
     """
@@ -41,7 +41,7 @@ class Spread(NamedTuple):
 
 
 def spread_of(logs: Tensor, chunk: int) -> tuple[Spread, Tensor]:
-    """Of gates by their logarithms [2, N, G C], which may be -inf; and A and E, [2, G, N, C, C]."""
+    """Multiply gates given as logarithms [2, N, G C], maybe -inf; also A, E [2, G, N, C, C]."""
     logs = _chunked(logs, chunk)
     zero = logs == -torch.inf
     # counted apart from the sums, as -inf minus -inf is not a number; they are rare
@@ -99,5 +99,5 @@ def spread_backward(logs: Tensor, spread: Spread, gates: Tensor, grad: Spread) -
 
 
 def _chunked(logs: Tensor, chunk: int) -> Tensor:
-    """[2, N, G C] -> [2, G, N, C]."""
+    """Cut gates' logarithms [2, N, G C] into chunks [2, G, N, C]."""
     return logs.reshape(*logs.shape[:2], -1, chunk).transpose(1, 2)

@@ -18,7 +18,7 @@ from .gate_products import Spread
 
 
 class Kept(NamedTuple):
-    """What the backward pass needs of a chunk, beside its gates."""
+    """Kept of a linear memory's chunk for its backward pass, beside the gates."""
 
     pair: Tensor
     """[N, 2 C, D] keys, then queries."""
@@ -46,7 +46,7 @@ class ChunkGrads(NamedTuple):
 def chunk_forward(
     pair: Tensor, v: Tensor, rate: Tensor, spread: Spread, state: Tensor
 ) -> tuple[Tensor, Tensor, Kept]:
-    """What one chunk reads, the state after it, and what its backward pass needs."""
+    """Forward pass of one chunk of the linear memory: reads, state after it, what is kept."""
     size = v.shape[1]
     k = pair[:, :size]
     scores, found = torch.bmm(pair, k.mT), torch.bmm(pair, state.mT)

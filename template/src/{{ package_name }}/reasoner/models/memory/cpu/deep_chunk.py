@@ -30,7 +30,7 @@ Written = tuple[list[Tensor], list[Tensor]]
 
 
 class DeepKept(NamedTuple):
-    """What the backward pass needs of a chunk, beside its inputs."""
+    """Kept of a deep memory's chunk for its backward pass, beside the inputs."""
 
     second: Kept
     """Of W2, in feature space: its pair are the features of z."""
@@ -85,7 +85,7 @@ def deep_chunk_forward(
     first: Tensor,
     second: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, DeepKept]:
-    """Reads, both states after the chunk, and what the backward pass needs."""
+    """Forward pass of one chunk of the deep memory: reads, both states after, what is kept."""
     (rate, inner_rate), size = rates, v.shape[1]
     z = torch.bmm(pair, first.chunk(2, 1)[0].mT)
     features, inverse = _features(z)
@@ -122,7 +122,7 @@ def deep_chunk_backward(
     grad_second: Tensor,
     of_tokens: Sequence[Tensor] = (),
 ) -> DeepGrads:
-    """From the gradients of the reads and of both states after the chunk.
+    """Backward pass of one chunk of the deep memory, from gradients of reads and states.
 
     `of_tokens` are those of the keys' features and of the errors, where they were given away.
     """
