@@ -6,8 +6,8 @@ escapes is a bug and shows its traceback.
 
 
 class RefusedInputError(Exception):
-    """What was asked cannot be done as asked; nothing was written. Exit code 2."""
+    """Error for input that is refused; nothing was written. Exit code 2."""
 
 
 class RunFailedError(Exception):
-    """The work began and could not be finished; what had been saved still holds. Exit code 1."""
+    """Error for a run that failed on the way; what was saved still holds. Exit code 1."""

@@ -14,7 +14,7 @@ NAMED = 20
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Score the run that `argv` names and print the table."""
+    """Run the command `evaluate`: score a run and print the table."""
     parser = _parser()
     flags = parser.parse_strictly(argv)
     parser.check_output("--json", flags.json)

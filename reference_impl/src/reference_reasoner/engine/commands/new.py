@@ -14,7 +14,7 @@ _KINDS = {
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Write what `argv` asks for and say what comes next."""
+    """Run the command `new`: scaffold what `argv` asks for and say what comes next."""
     listed = "; ".join(f"{kind}: {text}" for kind, text in _KINDS.items())
     parser = Parser("new", description=f"Write something that works as it stands. {listed}.")
     parser.add_argument("kind", choices=list(_KINDS), help="what to write")

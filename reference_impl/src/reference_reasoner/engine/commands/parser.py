@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=f"{PROG} {command}", allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        """Refuse, and name the help that shows how it is called."""
+        """Refuse a command line, and name the help that shows how it is called."""
         raise RefusedInputError(f"{message}; `{self.prog} --help` shows how it is called")
 
     def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:
@@ -37,5 +37,5 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{flag} {path}: {problem}")
 
     def flag_names(self) -> list[str]:
-        """Every flag that starts with two dashes."""
+        """List every flag of the parser that starts with two dashes."""
         return [f for a in self._actions for f in a.option_strings if f.startswith("--")]

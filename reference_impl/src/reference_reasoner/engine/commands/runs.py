@@ -43,7 +43,7 @@ def summary(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The same as a table, oldest first."""
+    """Table of all runs for `runs`, oldest first."""
     if not runs:
         return "no runs yet: `train` makes the first"
     rows = [_COLUMNS, *(_row(summary(run)) for run in runs)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Carry out the study that `argv` names and print its table."""
+    """Run the command `study`: carry it out and print its table."""
     parser = _parser(project)
     flags, config_flags = parser.parse_known_args(argv)
     seeds = _seeds(parser, flags.seeds)
@@ -156,7 +156,7 @@ def _from_here(folder: Path) -> Path:
 
 
 def _processes(config: "RunConfig") -> int:
-    """One run a device, or as many as have a core for each of their threads."""
+    """Runs of a study side by side: one a device, or as many as have a core for each thread."""
     from ..training.device import choose_device
 
     if choose_device(config.runtime).type != "cpu":

@@ -20,7 +20,7 @@ from .parser import Parser
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Train as `argv` asks and return the exit code."""
+    """Run the command `train` and return its exit code."""
     parser = _parser(project)
     flags, config_flags = parser.parse_known_args(argv)
     if flags.help:
@@ -76,7 +76,7 @@ def choose(
     config_flags: Sequence[str],
     own_flags: Iterable[str],
 ) -> Chosen:
-    """Merge the sources. A run that is resumed starts from its config.toml, not from a preset.
+    """Choose the config of `train`: a resumed run starts from its config.toml, not from a preset.
 
     The run's own preset, given again, is in that file already. Raises RefusedInputError where a
     name or a value cannot be used.

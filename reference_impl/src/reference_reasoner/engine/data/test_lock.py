@@ -18,12 +18,12 @@ _FACTS = ("time", "data_fingerprint", "run", "weights_sha256")
 
 
 def ledger_path() -> Path:
-    """Where the project's ledger stands, whether or not it exists."""
+    """Path of the ledger of test-split openings, whether or not it exists."""
     return project_root() / "test_ledger.jsonl"
 
 
 def read_ledger(path: Path) -> list[Opening]:
-    """Every opening so far. Raises RefusedInputError for a line that is none."""
+    """Read all openings of the test split. Raises RefusedInputError for a line that is none."""
     if not path.exists():
         return []
     openings = []
@@ -66,7 +66,7 @@ def request_opening(
 
 
 def record_opening(path: Path, opening: Opening) -> None:
-    """Append one opening and flush it to the disk, before the split is looked at."""
+    """Record an opening of the test split, flushed to the disk before the split is looked at."""
     line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **opening})
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")

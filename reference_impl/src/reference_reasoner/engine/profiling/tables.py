@@ -44,14 +44,14 @@ def unit_of(key: str) -> tuple[str, str]:
 
 
 def number(value: float) -> str:
-    """Whole numbers with thousands marked, others with four digits that count."""
+    """Format a number for a table: thousands marked, or four digits that count."""
     if isinstance(value, int) or abs(value) >= 10_000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
 
 
 def title(result: Mapping[str, Any]) -> str:
-    """What was profiled, and device, threads, precision and compilation."""
+    """Title of a profile's table: subject, device, threads, precision, compilation."""
     name = f"run {result['run']}" if result["run"] else f"preset {result['preset']}"
     gpu = f" ({result['gpu']})" if result["gpu"] else ""
     plural = "" if result["threads"] == 1 else "s"
@@ -138,7 +138,7 @@ def _operators(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def bench_lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """What was counted, what was measured, and the verdicts on both."""
+    """Lines of the bench's table: counted, measured, and the verdicts on both."""
     yield title(result)
     if result["exact"] is not None:
         yield from _exact(result["exact"])

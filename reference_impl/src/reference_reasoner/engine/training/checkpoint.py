@@ -26,12 +26,12 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DamagedError(Exception):
-    """A saved folder that is not whole; the message names the file and what is wrong."""
+    """Error for a damaged checkpoint; the message names the file and what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What one folder holds: groups of tensors (`model`, `optimizer`, ...) and JSON values."""
+    """A checkpoint's snapshot: groups of tensors (`model`, `optimizer`, ...) and JSON values."""
 
     step: int
     groups: Mapping[str, Mapping[str, Tensor]]
@@ -151,7 +151,7 @@ def newest(parent: Path) -> Found:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a refused folder, so that it is neither counted nor overwritten; return its name."""
+    """Rename a damaged checkpoint, so that it is neither counted nor overwritten; its new name."""
     aside = folder.with_name(f"refused-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     return folder.rename(aside)

@@ -83,7 +83,7 @@ def load_optimizer_tensors(
 
 
 class Ema:
-    """average <- decay * average + (1 - decay) * weights, for every floating-point tensor.
+    """Exponential moving average of weights: average <- decay * average + (1 - decay) * weights.
 
     Other tensors of the model's state (counters) are copied. The average starts at the
     initial weights.

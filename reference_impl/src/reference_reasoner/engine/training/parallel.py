@@ -8,7 +8,7 @@ from ..errors import RefusedInputError
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process's place among those that train together."""
+    """Ranks of processes that train in parallel: this one's place among them."""
 
     rank: int = 0
     world_size: int = 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class Progress:
-    """One line that renews itself on a terminal; elsewhere a plain line now and then.
+    """Progress of a training: a line that renews itself on a terminal, elsewhere now and then.
 
     Plain lines come at evaluations and every `plain_every_s` seconds: a log file should tell
     the story without drowning in it.

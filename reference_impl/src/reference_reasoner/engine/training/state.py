@@ -79,7 +79,7 @@ class TrainingState:
         return Snapshot(step=self.step, groups=self.groups(), values=values)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Become the state that `snapshot` was made of."""
+        """Restore the training state from a `snapshot`."""
         for put_back in RESTORERS.values():
             put_back(self, snapshot)
 

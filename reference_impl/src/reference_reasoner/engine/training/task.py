@@ -106,7 +106,7 @@ class Workload:
 
 
 class Task(Generic[ConfigT]):
-    """A data set, a model, a loss and scores, under one name.
+    """A task: data set, model, loss and scores under one name; what a user writes.
 
     Subclasses set the class variables and override the methods that raise here.
     """

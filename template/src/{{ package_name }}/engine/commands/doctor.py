@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Run the items, print a line for each; raises RunFailedError naming those that failed."""
+    """Run the command `doctor`, a line a check; raises RunFailedError naming those that failed."""
     parser = Parser(
         "doctor",
         description="Run the proofs of REPRODUCIBILITY.md that can run here, on the task's smoke "
@@ -97,7 +97,7 @@ def train_in_a_process(
     run_dir: Path,
     variables: Mapping[str, str],
 ) -> int:
-    """`train --resume` in a process of its own; its exit code, negative for a signal."""
+    """Run `train --resume` in a process for the doctor; exit code, negative for a signal."""
     from ..config.fields import to_toml
 
     told = run_dir.with_suffix(".toml")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Measure, write the JSON and the picture, and return 1 where a budget is exceeded."""
+    """Run the command `gpu_bench`; 1 where a budget is exceeded."""
     parser = _parser(project)
     flags = parser.parse_strictly(argv)
     parser.check_output("--json", flags.json)
@@ -67,7 +67,7 @@ def _parser(project: Project) -> Parser:
 
 
 def _complaints(result: dict[str, Any], verdicts: "list[Verdict]", require_gpu: bool) -> int:
-    """Say what is over budget or missing; 1 for either."""
+    """Say what of the bench is over budget or missing; exit code 1 for either."""
     problems = []
     over = [verdict.text for verdict in verdicts if verdict.state == "over"]
     if over:

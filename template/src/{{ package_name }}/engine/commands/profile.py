@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Print the profile, or hold it against budgets.toml; raises RunFailedError when over."""
+    """Run `profile`: print it, or hold it against budgets.toml; RunFailedError when over."""
     parser = _parser()
     flags = parser.parse_strictly(argv)
     _refuse_what_does_not_go_together(parser, flags)
@@ -80,7 +80,7 @@ def _refuse_what_does_not_go_together(parser: Parser, flags: argparse.Namespace)
 
 
 def _subject(project: Project, flags: argparse.Namespace) -> tuple["Subject", Path | None]:
-    """What to profile, and the run's folder if it is one."""
+    """Choose what to profile, and the run's folder if it is one."""
     from ..profiling.profile_values import Subject
     from ..training.trained_run import open_run
 
@@ -136,7 +136,7 @@ def _check(
     path: Path,
     result: dict[str, Any],
 ) -> str:
-    """Print the verdicts; what is over budget, in words."""
+    """Print the verdicts of `profile --check`; what is over budget, in words."""
     from ..profiling.bench.gpu_bench import check, over
     from ..profiling.budgets import read_budgets
     from ..profiling.tables import title

@@ -8,7 +8,7 @@ from .parser import Parser
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Replay the step that `argv` names; 0 as recorded, 1 not, 3 under other conditions."""
+    """Run the command `replay`: 0 as recorded, 1 not, 3 under other conditions."""
     parser = Parser(
         "replay",
         description="Rebuild the exact batch and carry of one step, run it, and save them with "

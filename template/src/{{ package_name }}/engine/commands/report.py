@@ -7,7 +7,7 @@ from .parser import Parser
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Write the report of the run that `argv` names and print its path."""
+    """Run the command `report`: write a run's report and print its path."""
     parser = Parser("report", description="Write one self-contained HTML page about a run.")
     parser.add_argument("run", metavar="RUN", help="a run directory, or its name below runs/")
     flags = parser.parse_strictly(argv)

@@ -7,7 +7,7 @@ from .parser import Parser
 
 
 def main(argv: Sequence[str], project: Project) -> int:
-    """Train the run that `argv` names again, beside it, and print the verdict."""
+    """Run the command `reproduce`: train a run again, beside it, and print the verdict."""
     parser = Parser(
         "reproduce",
         description="Train a run again from its config.toml and run.json, beside it, and compare "

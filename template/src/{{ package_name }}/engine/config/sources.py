@@ -28,22 +28,22 @@ class Sourced:
     """{dotted field: source}"""
 
     def overlaid(self, values: Mapping[str, Any], source: str) -> "Sourced":
-        """With the dotted `values` over it. Raises ConfigError where they do not fit."""
+        """The config with dotted `values` over it. Raises ConfigError where they do not fit."""
         config = overlay(self.config, values, source)
         return Sourced(config=config, sources={**self.sources, **dict.fromkeys(values, source)})
 
     def with_preset(self, preset: RunConfig, name: str) -> "Sourced":
-        """With those fields of the preset's config that are not at their default."""
+        """The config with those fields of a preset that are not at their default."""
         plain = flatten(type(preset)())
         values = {k: v for k, v in flatten(preset).items() if v != plain[k]}
         return self.overlaid(values, f"preset {name}")
 
     def with_file(self, path: Path) -> "Sourced":
-        """With what the TOML file says. Raises ConfigError where it cannot be used."""
+        """The config with a TOML file's values (--config). Raises ConfigError for unusable ones."""
         return self.overlaid(read_toml(path), str(path))
 
     def with_flags(self, flags: Sequence[str], own_flags: Iterable[str]) -> "Sourced":
-        """With `--section.field VALUE ...`; `own_flags` are the command's, for suggestions.
+        """The config with `--section.field VALUE ...`; `own_flags`: the command's, for suggestions.
 
         Raises ConfigError for an unknown flag, a value of the wrong type, or a refused one.
         """
@@ -63,7 +63,7 @@ class Sourced:
         return Sourced(config=config, sources={**self.sources, **given})
 
     def listing(self) -> str:
-        """TOML with the source of each value behind it; can be fed back with --config."""
+        """List the config as TOML, each value's source behind it; can be fed back with --config."""
         lines = []
         for name, value in flatten(self.config).items():
             text = f"{name} = {_toml_value(value)}" if value is not None else f"# {name} is not set"

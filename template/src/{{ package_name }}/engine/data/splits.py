@@ -118,7 +118,7 @@ def sha256_of_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> str:
 
 
 def verify_checksum(what: str, actual: str, expected: str) -> None:
-    """Raise RefusedInputError unless the two sums are equal."""
+    """Verify a data file's checksum: RefusedInputError unless both sums are equal."""
     if actual != expected:
         raise RefusedInputError(
             f"{what} has the sha256 {actual[:16]}..., expected {expected[:16]}...: it is damaged "

@@ -149,7 +149,7 @@ def _measured(name: str, value: float, limit: float, gpu: str) -> Verdict:
 
 
 def accept(path: Path, preset: str, quantities: ExactQuantities) -> None:
-    """Write the exact quantities into the preset's table, and leave all else as it stands.
+    """Accept the exact quantities as the preset's budgets; all else in the file stays.
 
     Raises RefusedInputError, and writes nothing, where the file cannot be read or says it in
     another form than one table a preset and one quantity a line.
@@ -173,7 +173,7 @@ def _tables(text: str) -> Any:
 
 
 def _accepted(text: str, preset: str, counted: Mapping[str, int]) -> str:
-    """`text` with the numbers of `counted` in the preset's table; other bytes stay."""
+    """budgets.toml's text with what was `counted` as the preset's budgets; other bytes stay."""
     end_of_line = "\r\n" if "\r\n" in text else "\n"
     lines = text.replace("\r\n", "\n").split("\n")
     starts = [at for at, line in enumerate(lines, start=1) if _is_header(line, preset)]
@@ -197,7 +197,7 @@ def _is_header(line: str, preset: str) -> bool:
 
 
 def _with_entry(table: list[str], name: str, value: int) -> list[str]:
-    """The table's lines with `name = value`, in its old place or in alphabetical order."""
+    """A budget table's lines with `name = value`, in its old place or in alphabetical order."""
     entry = re.compile(r"(\s*[\"']?(\w+)[\"']?\s*=\s*)[\w+-]+(\s*(?:#.*)?)")
     before = 0
     for at, line in enumerate(table):

@@ -37,7 +37,7 @@ class Subject:
 
 
 def header(subject: Subject, machine: Machine) -> dict[str, Any]:
-    """What was profiled, how and on what."""
+    """Header of a profile's values: what was profiled, how and on what."""
     config: RunConfig = subject.task.config
     return {
         "schema": 1,
@@ -59,7 +59,7 @@ def exact_values(quantities: ExactQuantities) -> dict[str, Any]:
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:
-    """What fits a memory, and why."""
+    """Values of a memory plan: what fits a memory, and why."""
 
     def option_values(option: Option) -> dict[str, Any]:
         line = plan.activations[option.activation_checkpointing]
@@ -90,7 +90,7 @@ def plan_values(plan: Plan) -> dict[str, Any]:
 def measured_values(
     task: Task[Any], machine: Machine, trace: Path | None, exact: ExactQuantities
 ) -> dict[str, Any]:
-    """Every figure that takes a clock; each timing is boxed.
+    """Measured values of a profile: every figure that takes a clock, each boxed in time.
 
     Without the task's data the training figures are missing, and `training_reason` says why.
     """

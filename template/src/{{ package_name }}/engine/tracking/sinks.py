@@ -58,7 +58,7 @@ def _is_json(value: Any) -> bool:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All whole records; a last line that a kill tore is left out.
+    """Read all whole records of metrics.jsonl; a last line that a kill tore is left out.
 
     Raises RefusedInputError where another line is not JSON.
     """
@@ -79,7 +79,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def keep_records(path: Path, wanted: Callable[[Record], bool]) -> list[Record]:
-    """Rewrite the file with the wanted records only, whole or not at all, and return them."""
+    """Rewrite metrics.jsonl with the wanted records only, and return them."""
     kept = [record for record in read_records(path) if wanted(record)]
     if path.exists():
         replace_text(path, "".join(json.dumps(record) + "\n" for record in kept))

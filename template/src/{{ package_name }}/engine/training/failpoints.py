@@ -16,7 +16,7 @@ _reached: Counter[str] = Counter()
 
 
 def hit(name: str) -> None:
-    """Say that the process has come to the failpoint `name`."""
+    """Say that the process came to failpoint `name`, where a crash test kills it."""
     if _armed is None:
         return
     _reached[name] += 1

@@ -10,7 +10,7 @@ from ..errors import RunFailedError
 
 
 class StopRequested(Exception):  # noqa: N818 - not an error: a signal asked the run to leave
-    """A signal asks the run to save and leave."""
+    """Raised when a signal asks the run to save and leave."""
 
 
 class SignalGuard:
@@ -92,7 +92,7 @@ class NonFiniteGuard:
 
 @dataclass(kw_only=True)
 class EarlyStopping:
-    """Counts evaluations since the best one."""
+    """Early stopping: counts evaluations since the best one."""
 
     evaluations_without_best: int = 0
 

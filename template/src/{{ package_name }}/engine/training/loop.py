@@ -38,7 +38,7 @@ Evaluator = Callable[[nn.Module, Callable[[], None]], dict[str, float]]
 
 @dataclass(kw_only=True)
 class Job:
-    """What `fit` works with; `state` is what it changes."""
+    """All that the training loop `fit` works with; `state` is what it changes."""
 
     task: Task[Any]
     config: RunConfig
@@ -61,7 +61,7 @@ class Job:
 
 
 def fit(job: Job) -> str:
-    """Train to the last step or until patience ends; return which: `steps` | `early_stopping`.
+    """Run the training loop to its end; return which: `steps` | `early_stopping`.
 
     Raises StopRequested on a signal and at `stop_at`, with the state saved, and RunFailedError
     where the run cannot go on.

@@ -81,7 +81,7 @@ def config_to_go_on_with(request: TrainRequest, manifest: RunManifest) -> RunCon
 
 @dataclass(frozen=True, kw_only=True)
 class StartingPoint:
-    """Where a run begins or goes on."""
+    """Where a run begins, or goes on when it resumes."""
 
     snapshot: Snapshot | None = None
     """None at the very start."""

@@ -38,7 +38,7 @@ MakeEvaluator = Callable[[Task[Any], Splits, RunConfig, torch.device], Evaluator
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What a run needs and what costs nothing to throw away."""
+    """All that a training session needs and that costs nothing to throw away."""
 
     request: TrainRequest
     config: RunConfig
@@ -147,7 +147,7 @@ def _train(prepared: Prepared, make_evaluator: MakeEvaluator, signals: SignalGua
 
 
 def _run(job: Job) -> int:
-    """Train, and let run.json say how it ended."""
+    """Run the training session, and let run.json say how it ended."""
     try:
         reason, status, code = fit(job), "finished", 0
     except StopRequested as stop:

@@ -153,7 +153,7 @@ def _update(
     rate: float,
     config: RunConfig,
 ) -> bool:
-    """Clip, ask the guard, move the weights; whether they moved."""
+    """Update the weights after a step's gradients: clip, ask the guard; whether they moved."""
     training = config.training
     parameters = [p for p in state.model.parameters() if p.grad is not None]
     scaler = state.scaler if parameters else None

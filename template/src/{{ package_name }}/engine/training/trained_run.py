@@ -18,7 +18,7 @@ from .task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRun:
-    """A run on the disk, and the task that it trained."""
+    """A trained run that was opened: its folder, its run.json and its task."""
 
     run_dir: Path
     manifest: RunManifest

@@ -36,7 +36,7 @@ Timing = dict[str, Any]
 
 
 def timings(task: Task[Any], machine: Machine, limits: Limits) -> tuple[list[Timing], str | None]:
-    """A timing of each workload in each mode, and why one of the modes failed, if so."""
+    """Time each workload in each mode, eager and compiled; or why a mode failed."""
     config: RunConfig = task.config
     model = untrained_model(task, machine.device).eval()
     found = [_in_context(each, machine, config) for each in task.workloads(model)]

@@ -34,7 +34,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, kw_only=True)
 class ExactQuantities:
-    """What is counted; the integers have budgets."""
+    """Exact quantities of a model, counted and not measured; the integers have budgets."""
 
     parameters: int
     """Numbers in all parameters; a shared one counts once."""

@@ -46,7 +46,7 @@ def repetition(
     latency_limits: Limits = LATENCY_LIMITS,
     step_limits: Limits = STEP_LIMITS,
 ) -> Repetition:
-    """One measurement of all figures, latency and steps each with a fresh model."""
+    """Measure one repetition of the bench, latency and steps each with a fresh model."""
     timed, failure = timings(task, machine, latency_limits)
     step = benched_step(task, machine)
     for _ in range(STEPS_BEFORE):
@@ -130,7 +130,7 @@ def budgeted(repetitions: Sequence[Repetition]) -> dict[str, float]:
 def check(
     subject: Subject, quantities: ExactQuantities, budgets: dict[str, Any], machine: Machine
 ) -> list[Verdict]:
-    """The verdict on each budget of the subject's preset.
+    """Check each GPU budget of the subject's preset: the verdicts of the bench.
 
     Nothing is measured unless a budget has a limit for the machine's GPU.
     """
@@ -151,7 +151,7 @@ def has_limits(budget: dict[str, Any], gpu: str | None) -> bool:
 
 
 def over(verdicts: list[Verdict]) -> str:
-    """Everything over budget and by how much, or nothing."""
+    """Say everything over a GPU budget and by how much, or nothing."""
     return "; ".join(verdict.text for verdict in verdicts if verdict.state == "over")
 
 
@@ -233,7 +233,7 @@ def _known_flops(budgets: Budgets, preset: str) -> int | None:
 
 
 def _measured(task: Task[Any], machine: Machine, repetitions: int) -> list[Repetition]:
-    """All repetitions, each told as soon as it is over."""
+    """Measure all repetitions of the bench, each told as soon as it is over."""
     found: list[Repetition] = []
     for each in measurements(task, machine, repetitions):
         found.append({**each, "clocks": clocks_mhz()})
@@ -242,7 +242,7 @@ def _measured(task: Task[Any], machine: Machine, repetitions: int) -> list[Repet
 
 
 def _summary(repetitions: list[Repetition]) -> dict[str, Any]:
-    """What the table shows of them; null where nothing was measured."""
+    """Summary of the bench's repetitions for its table; null where nothing was measured."""
     rows = summary(repetitions)
     failures = [each["compile_failure"] for each in repetitions if each["compile_failure"]]
     used = fastest(rows) if rows else {}

@@ -35,7 +35,7 @@ OUTPUT_COPIES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """a + b m bytes for a micro-batch of m examples."""
+    """Line of memory: a + b m bytes for a micro-batch of m examples."""
 
     constant: int
     per_example: int
@@ -58,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """The terms of a plan but for the carry."""
+    """Counted terms of a memory plan but for the carry."""
 
     fixed_bytes: dict[str, int]
     activations: dict[bool, Line]
@@ -194,7 +194,7 @@ def fit(task: Task[Any], memory_bytes: int) -> Plan:
 
 
 def need(fixed: int, activations: int) -> int:
-    """Bytes in all, with the reserve."""
+    """Memory needed in all, with the reserve, in bytes."""
     return CONTEXT_BYTES + math.ceil((fixed + activations) * (1 + SLACK))
 
 
