@@ -38,7 +38,7 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class RecallDataConfig:
-    """Settings of associative recall data: what is to be remembered, and for how long."""
+    """What is to be remembered, and for how long."""
 
     kind: Kind = "pairs"
     """Many pairs at the beginning, or one pair hidden in fillers."""

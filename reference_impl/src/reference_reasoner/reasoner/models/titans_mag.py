@@ -26,7 +26,7 @@ from .memory.written import Written
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """Config of the backbone, the network that the recursion applies: its size and form."""
+    """Size and form of the network that the recursion applies."""
 
     width: int = 64
     """Numbers a token is represented by."""

@@ -60,7 +60,7 @@ SMOKE = ReasonerConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class MazeConfig(RunConfig):
-    """Config of a run on mazes: data, model, training."""
+    """Everything a run on mazes is told."""
 
     data: MazeDataConfig = MazeDataConfig()
     model: ReasonerConfig = SMALL

@@ -77,7 +77,7 @@ ON_A_GPU = RuntimeConfig(loader_workers=4)
 
 @dataclass(frozen=True, kw_only=True)
 class SudokuConfig(RunConfig):
-    """Config of a run on Sudoku: data, model, training."""
+    """Everything a run on Sudoku is told."""
 
     data: SudokuDataConfig = SudokuDataConfig()
     model: ReasonerConfig = GRID25M

@@ -88,7 +88,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """Runtime of a run, where and how strictly: changes a result's last bits, not its meaning."""
+    """Where and how strictly it runs; may change the last bits of a result, not its meaning."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = field(default="auto", metadata=CONDITION)
     """auto takes cuda, then mps, then cpu."""
@@ -141,7 +141,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """Tracking of a run: what is written down besides metrics.jsonl."""
+    """What is written down while it trains; metrics.jsonl always is."""
 
     log_every_steps: int = field(default=10, metadata=FREE)
     """Steps between training records."""
@@ -154,7 +154,7 @@ class TrackingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Config of a run, all it is told; a task's config adds the sections `data` and `model`."""
+    """Everything a run is told. A task's config adds the sections `data` and `model`."""
 
     seed: int = 0
     """Key of everything random in the run."""

@@ -22,7 +22,7 @@ from .trm_wrapper import InitialStates, RecursionConfig, States, deep_recursion
 
 @dataclass(frozen=True, kw_only=True)
 class ReasonerConfig:
-    """Config of the whole model but for its vocabulary."""
+    """The whole model but for its vocabulary."""
 
     backbone: BackboneConfig = BackboneConfig()
     recursion: RecursionConfig = RecursionConfig()

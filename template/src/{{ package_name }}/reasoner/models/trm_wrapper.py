@@ -35,7 +35,7 @@ class States(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RecursionConfig:
-    """Config of TRM's recursion: how often the network is applied in a supervision step."""
+    """How often the network is applied in one supervision step."""
 
     latent_steps: int = 6
     """n: updates of the latent before each update of the answer."""

@@ -64,7 +64,7 @@ LM25M = ReasonerConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class RecallConfig(RunConfig):
-    """Config of a run on recall: data, model, training."""
+    """Everything a run on recall is told."""
 
     data: RecallDataConfig = RecallDataConfig()
     model: ReasonerConfig = TINY

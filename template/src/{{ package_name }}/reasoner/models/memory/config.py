@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
-    """Config of the neural memory: its form and size."""
+    """Form and size of the memory."""
 
     heads: int = 1
     """Independent memories; the width is shared out between them."""
